@@ -1,0 +1,211 @@
+"""From settings to a finished run: build the stages they name, run them, write the report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from tracker.associate.mask_tracker import MaskTracker
+from tracker.config import RunConfig
+from tracker.detect.inference import MaskRCNNDetector
+from tracker.errors import redact
+from tracker.pipeline import RunStats, run, stream
+from tracker.sinks.counts import CountsSink
+from tracker.sinks.folder import RunFolder
+from tracker.sinks.log import LogSink
+from tracker.sinks.video import VideoSink
+from tracker.types import Detector, FrameResult, Source
+from tracker.video.source import open_source
+
+_REPORTED_PACKAGES = (
+    "mask-tracker",
+    "torch",
+    "torchvision",
+    "av",
+    "numpy",
+    "scipy",
+    "opencv-python",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a finished run left behind."""
+
+    folder: Path
+    stats: RunStats
+    counts: dict[str, Any]  # the content of counts.json
+    report: dict[str, Any]  # the content of report.json
+
+
+def track(
+    uri: str | Path, config: RunConfig | None = None, *, detector: Detector | None = None
+) -> Iterator[FrameResult]:
+    """Yield every frame of a video with its detections and tracks.
+
+    `uri` is whatever `open_source` takes; `detector` defaults to the model that `config` names.
+    Raises TrackerError.
+    """
+    config = config or RunConfig()
+    with closing(open_source(uri, config.source)) as source:
+        detector = detector or MaskRCNNDetector(config.detector)
+        yield from stream(
+            source,
+            detector,
+            MaskTracker(config.tracker),
+            batch_size=getattr(detector, "batch_size", 1),
+        )
+
+
+def run_to_folder(
+    uri: str,
+    config: RunConfig,
+    output: Path,
+    *,
+    get_detector: Callable[[], Detector],
+    replace: bool = False,
+    on_start: Callable[[Source], None] | None = None,
+    on_result: Callable[[FrameResult, RunStats], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunResult:
+    """Track one video and write its run folder.
+
+    The source is opened first, then the folder made, then the detector fetched: what fails early
+    leaves nothing behind. Raises TrackerError; after an error in mid-run the files hold all frames
+    up to it and report.json the reason.
+    """
+    started = datetime.now(UTC)
+    source = open_source(uri, config.source)
+    with closing(source):
+        folder = RunFolder(output, replace=replace)
+        try:
+            detector = get_detector()
+            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri))
+            folder.write_text("run.toml", _run_toml(uri, config, detector, started))
+        except BaseException:
+            folder.remove_if_empty()
+            raise
+        if on_start:
+            on_start(source)
+        stats, error = RunStats(), None
+        try:
+            run(
+                source,
+                detector,
+                MaskTracker(config.tracker),
+                [sink for sink in sinks if sink is not None],
+                batch_size=getattr(detector, "batch_size", 1),
+                stats=stats,
+                on_result=on_result,
+                should_stop=should_stop,
+            )
+        except BaseException as exc:
+            error = exc
+        if not stats.frames and error:
+            (folder / "run.toml").unlink(missing_ok=True)
+            folder.remove_if_empty()
+            raise error
+        _, counts, video = sinks
+        report = _report(uri, source, stats, error, video.notes if video else [])
+        folder.write_json("report.json", report)
+        if error:
+            raise error
+    return RunResult(output, stats, counts.summary(), report)
+
+
+def _build_sinks(
+    folder: RunFolder, config: RunConfig, source: Source, categories: Any, name: str
+) -> tuple[LogSink, CountsSink, VideoSink | None]:
+    rate = source.info.rate
+    video = None
+    if config.output.video:
+        video = VideoSink(
+            folder / "video.mp4",
+            categories,
+            output=config.output,
+            count=config.count,
+            rate=rate,
+            find_audio=lambda: getattr(source, "audio", None),
+        )
+    log = LogSink(folder / "tracks.jsonl", categories, rate=rate, source=name)
+    return log, CountsSink(folder.path, categories, config.count), video
+
+
+def _report(
+    uri: str,
+    source: Source,
+    stats: RunStats,
+    error: BaseException | None,
+    notes: list[str],
+) -> dict[str, Any]:
+    read = source.report
+    return {
+        "version": 1,
+        "source": redact(uri),
+        "finished": error is None and not stats.stopped,
+        "stopped": stats.stopped,
+        "error": redact(f"{error}") if error else None,
+        "frames": stats.frames,
+        "input": {
+            "complete": read.complete,
+            "packets": read.packets,
+            "frames": read.frames,
+            "skipped": read.skipped,
+            "dropped": read.dropped,
+            "bad_packets": read.bad_packets,
+            "missing": read.missing,
+            "suspect": read.suspect,
+            "gaps": read.gaps,
+            "clock_jumps": read.clock_jumps,
+            "size_changes": read.size_changes,
+            "rotation": read.rotation,
+            "declared_frames": read.declared_frames,
+            "notes": [redact(note) for note in read.notes],
+        },
+        "output": {"notes": [redact(note) for note in notes]},
+        "speed": {
+            "wall_s": round(stats.wall_s, 3),
+            "fps": round(stats.frames / stats.wall_s, 3) if stats.wall_s else 0.0,
+            "stages": {
+                name: {"seconds": round(stage.seconds, 3), "fps": round(stage.fps, 2)}
+                for name, stage in stats.stages.items()
+            },
+        },
+    }
+
+
+def _run_toml(uri: str, config: RunConfig, detector: Detector, started: datetime) -> str:
+    """Return the resolved settings with what else made the result: loads as a config again."""
+    model = getattr(detector, "model", None)
+    about = {
+        "source": redact(uri),
+        "started": started.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(getattr(detector, "device", "")),
+        "threads": getattr(detector, "threads", 0),
+        "weights": str(getattr(model, "weights", type(detector).__name__)),
+        "weights_sha256": getattr(model, "sha256", None) or "",
+        "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
+    }
+    settings = config.model_dump(mode="json", exclude_none=True)
+    header = "".join(f"# {line}\n" for line in tomli_w.dumps(about).splitlines())
+    return (
+        f"# A run of Tracker; use it again with: tracker run VIDEO --config run.toml\n{header}\n"
+        + (tomli_w.dumps(settings))
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

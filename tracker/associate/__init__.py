@@ -1,0 +1,1 @@
+"""Link detections across frames: motion, costs, and the life of a track."""

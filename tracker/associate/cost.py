@@ -1,0 +1,75 @@
+"""How alike a track and a detection are, and who gets whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from tracker.boxes import box_iou
+from tracker.masks import Mask, mask_iou
+
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def similarity(
+    track_boxes: FloatArray,
+    track_masks: Sequence[Mask | None],
+    boxes: FloatArray,
+    masks: Sequence[Mask | None],
+    *,
+    gate: BoolArray,
+    mask_weight: float,
+) -> FloatArray:
+    """Blend mask IoU and box IoU of predicted tracks and detections, (T, N) in [0, 1].
+
+    Where either side has no mask the box IoU stands alone. Pairs outside `gate` (T, N) are 0 and
+    their masks are never compared.
+    """
+    blended = np.where(gate, box_iou(track_boxes, boxes), 0.0)
+    if mask_weight == 0:
+        return blended
+    rows = [i for i, mask in enumerate(track_masks) if mask is not None and mask.bits.size]
+    columns = [j for j, mask in enumerate(masks) if mask is not None and mask.bits.size]
+    if not rows or not columns:
+        return blended
+    pairs = np.ix_(rows, columns)
+    near = blended[pairs] > 0
+    of_masks = mask_iou(
+        [m for i in rows if (m := track_masks[i]) is not None],
+        [m for j in columns if (m := masks[j]) is not None],
+        near,
+    )
+    blended[pairs] = np.where(
+        near, mask_weight * of_masks + (1 - mask_weight) * blended[pairs], 0.0
+    )
+    return blended
+
+
+def assign(similarity: FloatArray, minimum: FloatArray | float) -> list[tuple[int, int]]:
+    """Match rows to columns, maximising the total similarity; pairs below `minimum` never match.
+
+    Returns (row, column) pairs by ascending row.
+    """
+    if not similarity.size:
+        return []
+    allowed = similarity >= np.maximum(minimum, 1e-9)
+    rows = np.flatnonzero(allowed.any(axis=1))
+    columns = np.flatnonzero(allowed.any(axis=0))
+    if not len(rows):
+        return []
+    part = np.ix_(rows, columns)
+    # A forbidden pair costs as much as leaving both alone, so it never pushes out a real match.
+    cost = np.where(allowed[part], -similarity[part], 0.0)
+    matched = zip(*linear_sum_assignment(cost), strict=True)
+    return [(int(rows[i]), int(columns[j])) for i, j in matched if allowed[rows[i], columns[j]]]
+
+
+def move_to(mask: Mask, box: FloatArray, new_box: FloatArray) -> Mask:
+    """Shift a mask by whole pixels as far as its box's centre moved."""
+    dx, dy = (new_box[:2] + new_box[2:] - box[:2] - box[2:]) / 2
+    return mask.moved(round(float(dx)), round(float(dy)))

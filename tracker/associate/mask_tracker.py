@@ -1,0 +1,400 @@
+"""The life of a track: tentative, confirmed, lost, gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracker.associate.cost import assign, move_to, similarity
+from tracker.associate.kalman import KalmanFilter
+from tracker.boxes import (
+    box_area,
+    box_intersection,
+    box_iou,
+    cxcywh_to_xyxy,
+    expand,
+    xyxy_to_cxcywh,
+)
+from tracker.config import TrackerConfig
+from tracker.masks import Mask, intersection, mask_to_rle, rle_to_mask
+from tracker.types import Detections, Image, Tracks
+
+FloatArray = npt.NDArray[np.float64]
+STATE_VERSION = 1
+
+
+class Life(Enum):
+    """Where a track is in its life; one that is gone is simply no longer kept."""
+
+    TENTATIVE = "tentative"  # seen, but not often enough to be given an id
+    CONFIRMED = "confirmed"  # seen in the latest frame
+    LOST = "lost"  # confirmed once, not seen in the latest frame
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """One object as the tracker knows it; boxes xyxy px, times s."""
+
+    mean: FloatArray  # (4, 2), see kalman.py
+    covariance: FloatArray  # (4, 3)
+    box: FloatArray  # (4,) as last detected
+    mask: Mask | None  # as last detected
+    score: float
+    born: float
+    seen: float
+    cruise: FloatArray  # (4,) vx, vy px/s and w, h px, averaged over the last moments
+    hits: int = 1
+    id: int = 0  # given when confirmed
+    source: int = -1  # row of this frame's detections
+    votes: dict[int, float] = field(default_factory=dict)  # label -> sum of scores
+
+    @property
+    def label(self) -> int:
+        """The class with the most votes; the lower label wins a tie."""
+        return min(self.votes, key=lambda label: (-self.votes[label], label))
+
+    def life(self, now: float) -> Life:
+        """Return the state at time `now`."""
+        if not self.id:
+            return Life.TENTATIVE
+        return Life.CONFIRMED if self.seen == now else Life.LOST
+
+
+class MaskTracker:
+    """Link detections into tracks by mask IoU, box IoU and a Kalman filter.
+
+    Each frame: predict every track to the frame's time; match confident detections; match weak
+    ones to tracks seen a moment ago (ByteTrack's idea, arXiv 2110.06864); look for lost tracks in
+    widened boxes; start tracks from what is left; forget the long lost. One instance per video.
+    """
+
+    def __init__(self, config: TrackerConfig | None = None) -> None:
+        self.config = config or TrackerConfig()
+        self._filter = KalmanFilter(
+            position_noise=self.config.position_noise,
+            acceleration_noise=self.config.acceleration_noise,
+            size_noise=self.config.size_noise,
+        )
+        self._tracks: list[_Track] = []
+        self._next_id = 1
+        self._now: float | None = None
+
+    def update(
+        self,
+        detections: Detections,
+        time: float,
+        image: Image | None = None,  # noqa: ARG002 - part of the protocol
+    ) -> Tracks:
+        """Advance to `time` (s) and return the confirmed tracks present there.
+
+        Raises ValueError if time runs backwards. `image` is not used: this associator looks at
+        detections only.
+        """
+        if self._now is not None and time < self._now:
+            raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
+        self._predict(time)
+        was_seen = [track for track in self._tracks if track.source >= 0]
+        for track in self._tracks:
+            track.source = -1
+        left_over = self._match(detections, time)
+        for track in was_seen:
+            if track.source < 0:
+                _coast(track)
+        self._start(detections, left_over, time)
+        self._forget(time)
+        return self._report(time)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to continue, as JSON types."""
+        return {
+            "version": STATE_VERSION,
+            "next_id": self._next_id,
+            "now": self._now,
+            "tracks": [_track_to_json(track) for track in self._tracks],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken; raise ValueError for another version."""
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
+        self._next_id, self._now = int(state["next_id"]), state["now"]
+        self._tracks = [_track_from_json(item) for item in state["tracks"]]
+
+    # ---- prediction -------------------------------------------------------------------------
+
+    def _predict(self, time: float) -> None:
+        dt = 0.0 if self._now is None else time - self._now
+        self._now = time
+        if not self._tracks:
+            return
+        mean, covariance = self._stacked()
+        lost = np.array([track.source < 0 for track in self._tracks])
+        mean[lost, :, 1] *= np.exp(-dt / self.config.lost_damping_s)
+        mean, covariance = self._filter.predict(mean, covariance, dt)
+        for track, m, c in zip(self._tracks, mean, covariance, strict=True):
+            track.mean, track.covariance = m, c
+
+    def _stacked(self) -> tuple[FloatArray, FloatArray]:
+        return (
+            np.stack([track.mean for track in self._tracks]),
+            np.stack([track.covariance for track in self._tracks]),
+        )
+
+    # ---- matching ---------------------------------------------------------------------------
+
+    def _match(self, detections: Detections, time: float) -> list[int]:
+        """Match in three stages; return the confident detections that nobody took."""
+        config, scores = self.config, detections.scores
+        is_confident = scores >= config.confident_score
+        confident = np.flatnonzero(is_confident).tolist()
+        weak = np.flatnonzero(~is_confident & (scores >= config.weak_score)).tolist()
+        if not self._tracks or not (confident or weak):
+            return confident
+        alike = self._similarity(detections, confident + weak)
+        minimum = self._minimum(detections)
+
+        free = list(range(len(self._tracks)))
+        part = np.ix_(free, confident)
+        self._take(assign(alike[part], minimum[part]), free, confident, detections, time)
+
+        recent = [i for i in free if time - self._tracks[i].seen <= config.weak_gap_s]
+        part = np.ix_(recent, weak)
+        self._take(assign(alike[part], minimum[part]), recent, weak, detections, time)
+
+        lost = [i for i in free if self._tracks[i].id and self._tracks[i].source < 0]
+        wide = self._widened_similarity(detections, lost, confident, time)
+        matches = assign(wide, config.recovery_similarity)
+        self._take(matches, lost, confident, detections, time)
+        return confident
+
+    def _take(
+        self,
+        matches: list[tuple[int, int]],
+        rows: list[int],
+        columns: list[int],
+        detections: Detections,
+        time: float,
+    ) -> None:
+        """Correct the matched tracks and strike both sides off the lists they were chosen from."""
+        pairs = [(rows[i], columns[j]) for i, j in matches]
+        self._correct(pairs, detections, time)
+        for row, column in pairs:
+            rows.remove(row)
+            columns.remove(column)
+
+    def _similarity(self, detections: Detections, columns: list[int]) -> npt.NDArray[Any]:
+        """Blended IoU of all predicted tracks and the detections `columns`, (T, N)."""
+        mean, covariance = self._stacked()
+        predicted = cxcywh_to_xyxy(mean[:, :, 0])
+        boxes = detections.boxes[columns]
+        distance = self._filter.centre_distance(mean, covariance, xyxy_to_cxcywh(boxes))
+        moved = [
+            move_to(track.mask, track.box, box) if track.mask is not None else None
+            for track, box in zip(self._tracks, predicted, strict=True)
+        ]
+        result = np.zeros((len(self._tracks), len(detections)))
+        result[:, columns] = similarity(
+            predicted,
+            moved,
+            boxes,
+            [detections.masks[j] for j in columns],
+            gate=distance <= self.config.gate,
+            mask_weight=self.config.mask_weight,
+        )
+        return result
+
+    def _minimum(self, detections: Detections) -> npt.NDArray[Any]:
+        """The similarity that a pair must have, (T, N): more where the classes differ."""
+        labels = np.array([track.label for track in self._tracks])
+        same = labels[:, None] == detections.labels[None, :]
+        return np.where(same, self.config.min_similarity, self.config.class_change_similarity)
+
+    def _widened_similarity(
+        self, detections: Detections, rows: list[int], columns: list[int], time: float
+    ) -> npt.NDArray[Any]:
+        """IoU of boxes widened about their centres, the more the longer unseen; one class only."""
+        result = np.zeros((len(rows), len(columns)))
+        boxes, labels = detections.boxes[columns], detections.labels[columns]
+        for k, row in enumerate(rows if columns else ()):
+            track = self._tracks[row]
+            gap = min(time - track.seen, self.config.recovery_growth_s)
+            scale = self.config.recovery_scale * (1 + gap / self.config.recovery_growth_s)
+            predicted = cxcywh_to_xyxy(track.mean[None, :, 0])
+            iou = box_iou(expand(predicted, scale), expand(boxes, scale))[0]
+            result[k] = np.where(labels == track.label, iou, 0.0)
+        return result
+
+    def _correct(self, pairs: list[tuple[int, int]], detections: Detections, time: float) -> None:
+        if not pairs:
+            return
+        tracks = [self._tracks[i] for i, _ in pairs]
+        columns = [j for _, j in pairs]
+        boxes = detections.boxes[columns].astype(np.float64)
+        mean, covariance = self._filter.update(
+            np.stack([track.mean for track in tracks]),
+            np.stack([track.covariance for track in tracks]),
+            xyxy_to_cxcywh(boxes),
+        )
+        for k, (track, column) in enumerate(zip(tracks, columns, strict=True)):
+            track.mean, track.covariance, track.box = mean[k], covariance[k], boxes[k]
+            track.mask = detections.masks[column]
+            self._average(track, time)
+            track.score, track.seen, track.source = float(detections.scores[column]), time, column
+            track.hits += 1
+            label = int(detections.labels[column])
+            track.votes[label] = track.votes.get(label, 0.0) + track.score
+            if track.hits >= self.config.confirm_hits or track.score >= self.config.instant_score:
+                self._confirm(track)
+
+    def _average(self, track: _Track, time: float) -> None:
+        """Take the newest motion and size into the averages that carry a lost track."""
+        newest = np.concatenate([track.mean[:2, 1], track.mean[2:, 0]])
+        share = 1 - np.exp((track.seen - time) / self.config.cruise_s)
+        track.cruise = track.cruise + max(share, 1 / (track.hits + 1)) * (newest - track.cruise)
+
+    # ---- birth and end ----------------------------------------------------------------------
+
+    def _start(self, detections: Detections, columns: list[int], time: float) -> None:
+        columns = [j for j in columns if detections.scores[j] >= self.config.new_score]
+        columns = [j for j in columns if not self._is_duplicate(detections, j)]
+        if not columns:
+            return
+        boxes = detections.boxes[columns].astype(np.float64)
+        mean, covariance = self._filter.initiate(xyxy_to_cxcywh(boxes))
+        for k, column in enumerate(columns):
+            score = float(detections.scores[column])
+            track = _Track(
+                mean=mean[k],
+                covariance=covariance[k],
+                box=boxes[k],
+                mask=detections.masks[column],
+                score=score,
+                born=time,
+                seen=time,
+                cruise=np.concatenate([mean[k, :2, 1], mean[k, 2:, 0]]),
+                source=column,
+                votes={int(detections.labels[column]): score},
+            )
+            if score >= self.config.instant_score or self.config.confirm_hits == 1:
+                self._confirm(track)
+            self._tracks.append(track)
+
+    def _is_duplicate(self, detections: Detections, column: int) -> bool:
+        """Whether a left-over detection lies inside one of its class that a track just took."""
+        taken = [
+            track.source
+            for track in self._tracks
+            if track.source >= 0 and detections.labels[track.source] == detections.labels[column]
+        ]
+        if not taken:
+            return False
+        mask, box = detections.masks[column], detections.boxes[column : column + 1]
+        inside = box_intersection(box, detections.boxes[taken])[0] / max(box_area(box)[0], 1e-9)
+        for row, of_box in zip(taken, inside, strict=True):
+            other = detections.masks[row]
+            covered = of_box
+            if mask is not None and other is not None and of_box > 0:
+                covered = intersection(mask, other) / max(mask.area, 1)
+            if covered >= self.config.duplicate_overlap:
+                return True
+        return False
+
+    def _confirm(self, track: _Track) -> None:
+        if not track.id:
+            track.id = self._next_id
+            self._next_id += 1
+
+    def _forget(self, time: float) -> None:
+        def kept(track: _Track) -> bool:
+            limit = self.config.memory_s if track.id else self.config.tentative_gap_s
+            return time - track.seen <= limit
+
+        self._tracks = [track for track in self._tracks if kept(track)]
+
+    # ---- report -----------------------------------------------------------------------------
+
+    def _report(self, time: float) -> Tracks:
+        present = [
+            track
+            for track in self._tracks
+            if track.id and (track.source >= 0 or time - track.seen <= self.config.coast_s)
+        ]
+        if not present:
+            return Tracks.empty()
+        present.sort(key=lambda track: track.id)
+        predicted = cxcywh_to_xyxy(np.stack([track.mean[:, 0] for track in present]))
+        boxes = [
+            track.box if track.source >= 0 else predicted[k] for k, track in enumerate(present)
+        ]
+        return Tracks(
+            ids=np.array([track.id for track in present], np.int64),
+            boxes=np.array(boxes, np.float32),
+            scores=np.array([track.score for track in present], np.float32),
+            labels=np.array([track.label for track in present], np.int64),
+            masks=tuple(track.mask if track.source >= 0 else None for track in present),
+            sources=np.array([track.source for track in present], np.int64),
+        )
+
+
+def _coast(track: _Track) -> None:
+    """Let a track that was just lost go on at its average motion and size.
+
+    What hides an object first cuts its box on the side it moves to: the box shrinks and its centre
+    slows, though the object does neither. The averages still know better, and the centre moves
+    forward by half of what was cut.
+    """
+    motion, size = track.cruise[:2], track.cruise[2:]
+    mean = track.mean.copy()
+    mean[:2, 0] += np.sign(motion) * np.maximum(size - mean[2:, 0], 0) / 2
+    mean[:2, 1], mean[2:, 0] = motion, size
+    track.mean = mean
+
+
+def _track_to_json(track: _Track) -> dict[str, Any]:
+    mask = None
+    if track.mask is not None:  # the window stands in for the frame, which the tracker never sees
+        height, width = track.mask.bits.shape
+        window = Mask(0, 0, track.mask.bits)
+        rle = mask_to_rle(window, width, height) if window.bits.size else None
+        mask = {"x": track.mask.x, "y": track.mask.y, "rle": rle}
+    return {
+        "mean": track.mean.tolist(),
+        "covariance": track.covariance.tolist(),
+        "box": track.box.tolist(),
+        "mask": mask,
+        "score": track.score,
+        "born": track.born,
+        "seen": track.seen,
+        "cruise": track.cruise.tolist(),
+        "source": track.source,
+        "hits": track.hits,
+        "id": track.id,
+        "votes": sorted(track.votes.items()),
+    }
+
+
+def _track_from_json(item: dict[str, Any]) -> _Track:
+    mask = None
+    if item["mask"] is not None:
+        window = rle_to_mask(item["mask"]["rle"]) if item["mask"]["rle"] else None
+        bits = window.bits if window else np.zeros((0, 0), np.bool_)
+        offset = (window.x, window.y) if window else (0, 0)
+        mask = Mask(item["mask"]["x"] + offset[0], item["mask"]["y"] + offset[1], bits)
+    return _Track(
+        mean=np.array(item["mean"], np.float64),
+        covariance=np.array(item["covariance"], np.float64),
+        box=np.array(item["box"], np.float64),
+        mask=mask,
+        score=item["score"],
+        born=item["born"],
+        seen=item["seen"],
+        cruise=np.array(item["cruise"], np.float64),
+        source=item["source"],
+        hits=item["hits"],
+        id=item["id"],
+        votes={int(label): float(votes) for label, votes in item["votes"]},
+    )

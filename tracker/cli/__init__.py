@@ -1,0 +1,60 @@
+"""The command `tracker`: parse, build the stages, call, print."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from tracker.cli.export import export
+from tracker.cli.models import models
+from tracker.cli.run import run
+from tracker.errors import TrackerError, redact
+
+app = typer.Typer(
+    name="tracker",
+    help="Find, track and count objects in video with Mask R-CNN.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(run)
+app.command()(export)
+app.command()(models)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"tracker {version('mask-tracker')}")
+        except PackageNotFoundError:
+            typer.echo("tracker (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Find, track and count objects in video with Mask R-CNN."""
+
+
+def main() -> None:
+    """Run the command; what a user can mend is one line on standard error and exit code 2."""
+    try:
+        app()
+    except TrackerError as exc:
+        sys.stderr.write(f"tracker: {redact(str(exc))}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("tracker: stopped\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,66 @@
+"""`tracker models`: what models are known and which lie here."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="One model, to see its classes.", metavar="[NAME]")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the model's weights and check their hash.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models that are known, and fetch their weights.
+
+    [bold]Examples[/bold]
+
+      tracker models
+
+      tracker models maskrcnn_resnet50_fpn_v2              its card, with all classes
+
+      tracker models maskrcnn_resnet50_fpn_v2 --download
+    """
+    from tracker.detect.maskrcnn import download as fetch  # torch takes seconds to import
+    from tracker.detect.maskrcnn import find_card, known_models
+    from tracker.errors import ConfigError
+
+    console = Console()
+    if download:
+        if name is None:
+            raise ConfigError("--download needs the name of a model")
+        typer.echo(f"{name}: {fetch(name)}")
+        return
+    cards = [find_card(name)] if name else known_models()
+    if as_json:
+        fields = ("name", "weights", "url", "megabytes", "box_map", "has_masks", "categories")
+        rows = [
+            {**{f: getattr(card, f) for f in fields}, "cached": str(card.cached or "")}
+            for card in cards
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("model", "masks", "box mAP", "MB", "weights here"):
+        table.add_column(title, justify="right" if title in ("box mAP", "MB") else "left")
+    for card in cards:
+        table.add_row(
+            card.name,
+            "yes" if card.has_masks else "no",
+            f"{card.box_map:.1f}" if card.box_map else "",
+            f"{card.megabytes:.0f}",
+            str(card.cached) if card.cached else "no",
+        )
+    console.print(table)
+    if name:
+        classes = [c for c in cards[0].categories if c not in ("__background__", "N/A")]
+        console.print(f"{len(classes)} classes: {', '.join(classes)}")
+        console.print(f"weights: {cards[0].url}", soft_wrap=True)

@@ -1,0 +1,137 @@
+"""What a user sees while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from tracker.errors import redact
+from tracker.pipeline import RunStats
+from tracker.types import FrameResult, Source
+
+_PLAIN_EVERY_S = 10.0  # a line so often where there is no terminal
+
+
+class Progress:
+    """A bar with speeds and live counts on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, uri: str, *, show: bool) -> None:
+        self._name = redact(uri)
+        self._console = Console(stderr=True)
+        self._show = show
+        self._rich = show and self._console.is_terminal
+        self._last_line = time.monotonic()
+        self._total: int | None = None
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task(self._name, total=None, fps="")
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self._show:
+            self._say(f"{self._name}: loading the model")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._rich and self._live.is_started:
+            self._live.stop()
+
+    def start(self, source: Source) -> None:
+        """Show what is known of the source."""
+        info = source.info
+        self._total = info.frame_count
+        self._bar.update(self._task, total=info.frame_count)
+        if not self._show:
+            return
+        rate = f", {float(info.rate):.4g} fps" if info.rate else ""
+        length = f", {info.frame_count} frames" if info.frame_count else ""
+        self._say(f"{self._name}: {info.width}x{info.height} px{rate}{length}")
+        if self._rich:
+            self._live.start()
+
+    def advance(self, result: FrameResult, stats: RunStats) -> None:
+        """Show the newest frame."""
+        if self._rich:
+            fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
+            self._bar.update(self._task, completed=result.frame.index + 1, fps=f"{fps:.1f} fps")
+            if time.monotonic() - self._last_line > 0.25:
+                self._last_line = time.monotonic()
+                self._live.update(self._view(result, stats))
+        elif self._show and time.monotonic() - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            of = f"/{self._total}" if self._total else ""
+            fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
+            self._say(
+                f"{self._name}: frame {result.frame.index + 1}{of}, {fps:.1f} fps, "
+                f"{len(result.tracks)} objects"
+            )
+
+    def _view(self, result: FrameResult, stats: RunStats) -> Table:
+        view = Table.grid()
+        view.add_row(self._bar)
+        speeds = "  ".join(f"{name} {stage.fps:.1f}" for name, stage in stats.stages.items())
+        view.add_row(
+            f"  [dim]fps alone: {speeds}   {len(result.tracks)} objects in view, "
+            f"newest id {max(result.tracks.ids.tolist(), default=0)}[/dim]"
+        )
+        return view
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_summary(result: Any) -> None:
+    """Print what was counted, how fast it went, what was lost, and where the files are."""
+    console = Console(file=sys.stdout)
+    report, counts = result.report, result.counts
+    speed, read = report["speed"], report["input"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("class")
+    for name in ("objects", "at once", "first seen", "last seen"):
+        table.add_column(name, justify="right")
+    ranked = sorted(counts["classes"].items(), key=lambda item: (-item[1]["unique"], item[0]))
+    for name, item in ranked:
+        table.add_row(
+            name,
+            str(item["unique"]),
+            str(item["max_at_once"]),
+            f"{item['first_seen']:.2f} s",
+            f"{item['last_seen']:.2f} s",
+        )
+    if ranked:
+        console.print(table)
+    else:
+        console.print("no objects found")
+    for name, ways in counts["lines"].items():
+        of_ways = [f"{sum(ways[way].values())} {way}" for way in ("in", "out")]
+        console.print(f"line {name}: {', '.join(of_ways)}", highlight=False)
+    if not read["complete"]:
+        lost = {k: read[k] for k in ("bad_packets", "missing", "suspect", "dropped") if read[k]}
+        facts = [f"{number} {name.replace('_', ' ')}" for name, number in lost.items()]
+        console.print(f"the input is damaged: {', '.join([*facts, *read['notes']])}")
+    end = "" if report["finished"] else ", stopped before the end"
+    console.print(
+        f"{report['frames']} frames in {speed['wall_s']:.1f} s "
+        f"({speed['fps']:.1f} fps{end}) -> {result.folder}/",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,256 @@
+"""Every setting of a run, once: name, type, default, unit and range; nothing is ignored."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tracker.errors import ConfigError
+
+
+def parse_position(text: float | str) -> tuple[Literal["seconds", "frames"], float]:
+    """Read a place in a video: 12.5, "12.5", "1:02:03.5" are seconds, "300f" is a frame."""
+    if isinstance(text, str):
+        if match := re.fullmatch(r"(\d+)f", text.strip()):
+            return "frames", int(match[1])
+        parts = text.strip().removesuffix("s").split(":")
+        if len(parts) > 3 or not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
+            raise ValueError(f"must be seconds (12.5 or 1:02:03) or a frame (300f), got {text!r}")
+        seconds = 0.0
+        for part in parts:
+            seconds = seconds * 60 + float(part)
+        return "seconds", seconds
+    if text < 0:
+        raise ValueError(f"must not be negative, got {text}")
+    return "seconds", float(text)
+
+
+def parse_stride(text: float | str) -> tuple[Literal["seconds", "frames"], float]:
+    """Read a step: 5 or "5" takes every fifth frame, "0.5s" one frame each half second."""
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d*)?|\.\d+)s", str(text).strip())
+    value = float(match[1] or match[2]) if match else 0.0
+    if not match or value <= 0:
+        raise ValueError(f"must be a number of frames (5) or seconds (0.5s), got {text!r}")
+    return ("frames" if match[1] else "seconds"), value
+
+
+def _check_position(value: float | str) -> float | str:
+    parse_position(value)
+    return value
+
+
+def _check_stride(value: int | str) -> int | str:
+    parse_stride(value)
+    return value
+
+
+Position = Annotated[float | str, AfterValidator(_check_position)]
+Stride = Annotated[int | str, AfterValidator(_check_stride)]
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class SourceConfig(_Section):
+    """Which part of the video is read."""
+
+    start: Position = 0.0  # first moment: seconds (12.5, "1:02:03") or frame ("300f")
+    end: Position | None = None  # last moment, not included; none = to the end
+    stride: Stride = 1  # take every k-th frame (5), or one frame each so many seconds ("0.5s")
+    fps: Annotated[float, Field(gt=0, le=1000)] = 10.0  # frames/s of a folder of images
+    max_pixels: Annotated[int, Field(ge=1)] = 8192 * 8192  # larger pictures are refused, px
+    open_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs
+    read_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs: longest silence
+
+
+class DetectorConfig(_Section):
+    """How instances are found."""
+
+    model: str = "maskrcnn_resnet50_fpn_v2"  # torchvision name, package.module:f or file.py:f
+    weights: str = "default"  # "default" = the builder's own, or a .pth/.safetensors file
+    classes: tuple[str, ...] = ()  # names to keep; none = all
+    score_threshold: Fraction01 = 0.1  # detections below are never seen by the tracker
+    min_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # shorter side in the model, px
+    max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px
+    max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None  # a frame
+    batch_size: Annotated[int, Field(ge=1, le=256)] | None = None  # frames; none = by the device
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the backbone
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of the model; 0 = auto
+
+
+class TrackerConfig(_Section):
+    """How detections become tracks. All durations are seconds, so any frame rate works."""
+
+    confident_score: Fraction01 = 0.6  # at or above: matched first, may start a track
+    new_score: Fraction01 = 0.7  # a track starts at or above
+    instant_score: Fraction01 = 0.99  # a track is confirmed at once at or above
+    weak_score: Fraction01 = 0.4  # weaker than confident but at least this: matched second
+    weak_gap_s: Seconds = 0.35  # weak detections continue only tracks seen this recently
+    confirm_hits: Annotated[int, Field(ge=1)] = 3  # detections that confirm a tentative track
+    tentative_gap_s: Seconds = 0.25  # a tentative track unseen for longer is given up
+    memory_s: Seconds = 4.0  # a confirmed track unseen for longer is gone
+    coast_s: Seconds = 0.0  # report a lost track's predicted box for this long
+    min_similarity: Fraction01 = 0.3  # of two boxes or masks, to be matched at all
+    class_change_similarity: Fraction01 = 0.5  # the same, across two classes
+    mask_weight: Fraction01 = 0.5  # share of mask IoU in the similarity, box IoU has the rest
+    recovery_scale: Annotated[float, Field(ge=1, le=4)] = (
+        2.0  # lost tracks look in boxes this wider
+    )
+    cruise_s: Annotated[float, Field(gt=0)] = (
+        0.5  # a lost track keeps its average motion of this time
+    )
+    recovery_growth_s: Annotated[float, Field(gt=0)] = 4.0  # unseen so long: twice as wide, no more
+    recovery_similarity: Fraction01 = 0.3  # of the widened boxes
+    gate: Annotated[float, Field(gt=0)] = 50.0  # squared Mahalanobis distance of the centre
+    position_noise: Annotated[float, Field(gt=0)] = 0.05  # detector's box noise, of the size
+    acceleration_noise: Annotated[float, Field(gt=0)] = 0.7  # objects' acceleration, sizes/s²
+    size_noise: Annotated[float, Field(gt=0)] = 0.3  # objects' growth, sizes/s
+    lost_damping_s: Annotated[float, Field(gt=0)] = (
+        6.0  # a lost track's velocity fades in this time
+    )
+    duplicate_overlap: Fraction01 = 0.7  # a new track so far inside another's mask or box is none
+
+
+class CountConfig(_Section):
+    """What is counted."""
+
+    lines: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")],
+        tuple[float, float, float, float],
+    ] = {}  # name -> x1, y1, x2, y2 in px, or fractions of the frame if all are in [0, 1]
+    anchor: Literal["center", "bottom"] = "center"  # the point of a box that must cross
+    hysteresis: Fraction01 = 0.1  # how far beyond a line counts as crossed, of the box's height
+    bin_s: Annotated[float, Field(gt=0)] = 60.0  # width of the time bins of counts.csv
+
+    @model_validator(mode="after")
+    def _lines_have_length(self) -> CountConfig:
+        for name, (x1, y1, x2, y2) in self.lines.items():
+            if (x1, y1) == (x2, y2):
+                raise ValueError(f"line {name!r} starts and ends at the same point")
+        return self
+
+
+class OutputConfig(_Section):
+    """What is written and drawn."""
+
+    video: bool = True  # write video.mp4
+    audio: bool = True  # keep the source's sound in it
+    crf: Annotated[int, Field(ge=0, le=51)] = 23  # x264 quality, lower is better and larger
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"
+    ] = "veryfast"  # x264 effort
+    masks: bool = True  # draw masks
+    boxes: bool = True  # draw boxes
+    labels: bool = True  # draw id, class and score
+    trail_s: Seconds = 2.0  # length of the path drawn behind an object
+    panel: bool = True  # draw the counts panel
+
+
+class RunConfig(_Section):
+    """The whole run: one section per stage."""
+
+    source: SourceConfig = SourceConfig()
+    detector: DetectorConfig = DetectorConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    count: CountConfig = CountConfig()
+    output: OutputConfig = OutputConfig()
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read settings from a TOML file, then apply `section.key=value` overrides.
+
+    Raises ConfigError that names every unknown key (with the nearest known one), wrong type and
+    value out of range at once.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    for override in overrides:
+        _apply(values, override)
+    where = str(path) if path is not None else "settings"
+    return build_config(values, where=where)
+
+
+def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
+    """Check plain values (as TOML gives them) and return the settings; raise ConfigError."""
+    try:
+        return RunConfig.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as exc:
+        raise ConfigError(f"{where}: {'; '.join(_sentences(exc))}") from exc
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not separator or len(path) < 2 or not all(path):
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    table = values
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {part!r} is not a section")
+    table[path[-1]] = value
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    seen = set()
+    for item in error.errors(include_url=False):
+        location = [str(part) for part in item["loc"] if str(part) in _ALL_NAMES or _is_plain(part)]
+        name = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            near = get_close_matches(location[-1], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            sentence = f"unknown key {name!r}; {hint}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message.replace("Input should be", "must be").removesuffix(" value")
+            got = "" if "got" in message else f", got {item['input']!r:.60}"
+            sentence = f"{name} {message}{got}".strip()
+        if name not in seen:  # a union reports one error per member: the first is enough
+            yield sentence
+        seen.add(name)
+
+
+def _is_plain(part: int | str) -> bool:
+    """Tell a user's key or index from pydantic's own names for members of a union."""
+    return isinstance(part, int) or not re.search(r"[\[\](]|^(float|str|int|none)$", part)
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+_ALL_NAMES = {
+    *RunConfig.model_fields,
+    *(
+        key
+        for section in (SourceConfig, DetectorConfig, TrackerConfig, CountConfig, OutputConfig)
+        for key in section.model_fields
+    ),
+}

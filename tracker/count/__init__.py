@@ -1,0 +1,1 @@
+"""Count objects: totals and line crossings, pure functions of a stream of Tracks."""

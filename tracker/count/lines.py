@@ -1,0 +1,146 @@
+"""Count objects that cross a line, in which direction, once per crossing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tracker.types import Tracks
+
+Point = tuple[float, float]
+Direction = Literal["in", "out"]
+_SMALLEST_MARGIN = 2.0  # px: jitter of a box that no object's size explains
+_FORGET_S = 60.0  # an object unseen for so long crosses nothing any more
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A finite segment in px. Looking from start to end, `in` is from the left to the right side.
+
+    Drawn from left to right, that is downwards in the picture.
+    """
+
+    name: str
+    start: Point
+    end: Point
+
+    def side(self, point: Point) -> float:
+        """Return the signed distance to the infinite line, px; positive is the right side."""
+        (x1, y1), (x2, y2) = self.start, self.end
+        dx, dy = x2 - x1, y2 - y1
+        cross: float = dx * (point[1] - y1) - dy * (point[0] - x1)
+        return cross / float(np.hypot(dx, dy))
+
+    def holds(self, point: Point) -> bool:
+        """Whether a point of the infinite line lies between the ends."""
+        (x1, y1), (x2, y2) = self.start, self.end
+        dx, dy = x2 - x1, y2 - y1
+        along = ((point[0] - x1) * dx + (point[1] - y1) * dy) / (dx * dx + dy * dy)
+        return 0.0 <= along <= 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One object went over one line."""
+
+    line: str
+    direction: Direction
+    id: int
+    label: int
+    frame: int
+    time: float  # s, of the frame in which it was surely across
+    point: Point  # where its path met the line, px
+
+
+@dataclass(slots=True)
+class _Path:
+    """What one line knows of one object."""
+
+    side: int  # the side it was surely on last: -1 or 1; 0 = not sure yet
+    last: Point
+    met: Point | None = None  # where the path last met the infinite line
+    seen: float = 0.0
+
+
+class LineCounter:
+    """Follow the anchor point of each object over all lines.
+
+    A crossing counts when the point is farther than a margin beyond the line (hysteresis), so
+    that an object that trembles on it counts once, and when its path met the finite segment.
+    """
+
+    def __init__(
+        self, lines: list[Line], *, anchor: Literal["center", "bottom"], hysteresis: float
+    ) -> None:
+        self.lines = lines
+        self.counts: dict[tuple[str, Direction, int], int] = {}  # line, direction, label -> number
+        self._anchor = anchor
+        self._hysteresis = hysteresis
+        self._paths: dict[tuple[str, int], _Path] = {}
+        self._next_clean_up = _FORGET_S
+
+    def update(self, tracks: Tracks, frame: int, time: float) -> list[Crossing]:
+        """Take in one frame and return the crossings completed in it."""
+        crossings = []
+        for row in np.flatnonzero(tracks.observed).tolist():
+            point, margin = self._point(tracks.boxes[row])
+            id_, label = int(tracks.ids[row]), int(tracks.labels[row])
+            for line in self.lines:
+                met = self._follow(line, id_, point, margin, time)
+                if met is None:
+                    continue
+                direction: Direction = "in" if self._paths[line.name, id_].side > 0 else "out"
+                crossings.append(Crossing(line.name, direction, id_, label, frame, time, met))
+                key = (line.name, direction, label)
+                self.counts[key] = self.counts.get(key, 0) + 1
+        if time >= self._next_clean_up:
+            self._paths = {k: p for k, p in self._paths.items() if time - p.seen <= _FORGET_S}
+            self._next_clean_up = time + _FORGET_S
+        return crossings
+
+    def _point(self, box: npt.NDArray[np.float32]) -> tuple[Point, float]:
+        x1, y1, x2, y2 = (float(v) for v in box)
+        y = (y1 + y2) / 2 if self._anchor == "center" else y2
+        return ((x1 + x2) / 2, y), max(self._hysteresis * (y2 - y1), _SMALLEST_MARGIN)
+
+    def _follow(
+        self, line: Line, id_: int, point: Point, margin: float, time: float
+    ) -> Point | None:
+        """Move one object's path on; return where it met the line if it is now surely across."""
+        distance = line.side(point)
+        sure = 0 if abs(distance) < margin else (1 if distance > 0 else -1)
+        path = self._paths.get((line.name, id_))
+        if path is None:
+            self._paths[line.name, id_] = _Path(sure, point, seen=time)
+            return None
+        before = line.side(path.last)
+        if (before <= 0) != (distance <= 0):
+            share = before / (before - distance)
+            path.met = (
+                path.last[0] + share * (point[0] - path.last[0]),
+                path.last[1] + share * (point[1] - path.last[1]),
+            )
+        path.last, path.seen = point, time
+        if sure == 0 or sure == path.side:
+            return None
+        came_from, path.side = path.side, sure
+        met, path.met = path.met, None
+        if came_from == 0 or met is None or not line.holds(met):
+            return None
+        return met
+
+
+def resolve_lines(
+    lines: Mapping[str, tuple[float, float, float, float]], width: int, height: int
+) -> list[Line]:
+    """Turn settings into lines in px; four values in [0, 1] are fractions of the frame."""
+    resolved = []
+    for name, (x1, y1, x2, y2) in lines.items():
+        fractions = all(0 <= value <= 1 for value in (x1, y1, x2, y2))
+        sx, sy = (width, height) if fractions else (1, 1)
+        resolved.append(Line(name, (x1 * sx, y1 * sy), (x2 * sx, y2 * sy)))
+    return resolved

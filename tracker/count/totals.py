@@ -1,0 +1,87 @@
+"""Count unique objects per class, over the whole run and per time bin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tracker.types import Tracks
+
+
+@dataclass(slots=True)
+class SeenObject:
+    """When one object was seen; times in s."""
+
+    id: int
+    label: int  # as voted last
+    first_seen: float
+    last_seen: float
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BinCount:
+    """One class in one time bin."""
+
+    start: float  # s
+    end: float  # s
+    label: int
+    unique: int  # different objects seen
+    new: int  # of these, seen for the first time in the run
+    max_at_once: int
+
+
+class Totals:
+    """Keep a line per object and per bin; memory grows with them, not with the frames."""
+
+    def __init__(self, bin_s: float) -> None:
+        self.objects: dict[int, SeenObject] = {}
+        self.max_at_once: Counter[int] = Counter()
+        self.bins: list[BinCount] = []  # of the bins that are over
+        self._bin_s = bin_s
+        self._bin = 0
+        self._in_bin: dict[int, int] = {}  # id -> label
+        self._new_in_bin: set[int] = set()
+        self._peak_in_bin: Counter[int] = Counter()
+
+    def update(self, tracks: Tracks, time: float) -> None:
+        """Take in one frame; only objects that were seen in it count, not predicted ones."""
+        while time >= (self._bin + 1) * self._bin_s:
+            self._close_bin(int(time // self._bin_s))
+        present: Counter[int] = Counter()
+        seen = tracks.observed
+        for id_, label in zip(tracks.ids[seen].tolist(), tracks.labels[seen].tolist(), strict=True):
+            known = self.objects.get(id_)
+            if known is None:
+                self.objects[id_] = SeenObject(id_, label, time, time)
+                self._new_in_bin.add(id_)
+            else:
+                known.label, known.last_seen = label, time
+                known.frames += 1
+            self._in_bin[id_] = label
+            present[label] += 1
+        for label, number in present.items():
+            self.max_at_once[label] = max(self.max_at_once[label], number)
+            self._peak_in_bin[label] = max(self._peak_in_bin[label], number)
+
+    def unique(self) -> Counter[int]:
+        """Return the number of different objects per label so far."""
+        return Counter(item.label for item in self.objects.values())
+
+    def finish(self) -> list[BinCount]:
+        """Close the last bin and return all of them, by time and label; empty bins have no line."""
+        self._close_bin(self._bin + 1)
+        return self.bins
+
+    def _close_bin(self, next_bin: int) -> None:
+        start = self._bin * self._bin_s
+        per_label = Counter(self._in_bin.values())
+        new = Counter(self._in_bin[id_] for id_ in self._new_in_bin)
+        self.bins += [
+            BinCount(
+                start, start + self._bin_s, label, number, new[label], self._peak_in_bin[label]
+            )
+            for label, number in sorted(per_label.items())
+        ]
+        self._bin = next_bin
+        self._in_bin, self._new_in_bin, self._peak_in_bin = {}, set(), Counter()

@@ -1,0 +1,63 @@
+"""Every error a caller may want to catch, and the one place where credentials are removed.
+
+TrackerError
+├── ConfigError       a setting or a configuration file is wrong
+├── SourceError       a video cannot be opened or read
+├── ModelError        a model or its weights cannot be used, or its output is not finite
+├── SinkError         an output cannot be written
+├── FormatError       a log or annotation file is malformed
+└── MissingExtraError an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+import re
+
+_USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s'\"<>]*@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;](?:[a-z_-]*(?:pass|pwd|token|secret|auth|key|sig|user)[a-z_-]*)=)[^&\s'\"<>]*",
+    re.IGNORECASE,
+)
+
+
+class TrackerError(Exception):
+    """Base of all errors raised on purpose; the message is one sentence, safe to show."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
+
+
+class ConfigError(TrackerError):
+    """A setting is wrong; the message names the file, section and key."""
+
+
+class SourceError(TrackerError):
+    """A video cannot be opened or read."""
+
+
+class ModelError(TrackerError):
+    """A model or its weights cannot be used, or its output is not finite."""
+
+
+class SinkError(TrackerError):
+    """An output cannot be written."""
+
+
+class FormatError(TrackerError):
+    """A log or annotation file is malformed; the message names file and line."""
+
+
+class MissingExtraError(TrackerError, ImportError):
+    """An optional dependency is not installed; the message holds the exact pip command."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'mask-tracker[{extra}]'")
+
+
+def redact(text: str) -> str:
+    """Remove user names, passwords and tokens of every URL in `text`.
+
+    A password may itself hold `@`, `/`, `#` or `?`, so everything up to the last `@` goes: for
+    an odd path with an `@` that hides too much, never too little.
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))

@@ -1,0 +1,152 @@
+"""COCO instance JSON: images, annotations with RLE masks, categories.
+
+Beyond the standard fields, images carry "frame" and "time" (s), annotations "track_id", "score" and
+"predicted", so that a log survives the round trip. Source: cocodataset.org/#format-data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import FormatError
+from tracker.formats.rows import Row, to_rows, to_tracks
+from tracker.formats.text import new_file, read_json
+from tracker.masks import mask_to_rle, rle_to_mask
+from tracker.types import LoggedFrame, LogInfo, TrackLog
+
+SUFFIX = ".json"
+
+
+def write(log: TrackLog, path: Path) -> None:
+    """Write a log, one image entry a frame, streaming: a long log never lies in memory."""
+    annotations = path.with_name(path.name + ".annotations.part")
+    count = 0
+    try:
+        with new_file(path) as file, annotations.open("w+", encoding="utf-8") as aside:
+            file.write('{"images": [')
+            for number, frame in enumerate(log.frames):
+                file.write((",\n" if number else "") + json.dumps(_image(frame)))
+                for row in to_rows(frame.tracks):
+                    count += 1
+                    text = json.dumps(_annotation(row, frame, count))
+                    aside.write((",\n" if count > 1 else "") + text)
+            file.write('],\n"annotations": [')
+            aside.seek(0)
+            while chunk := aside.read(1 << 20):
+                file.write(chunk)
+            file.write('],\n"categories": ' + json.dumps(categories_json(log.info)))
+            file.write(',\n"info": ' + json.dumps(info_json(log.info)) + "}\n")
+    finally:
+        annotations.unlink(missing_ok=True)
+
+
+def read(path: Path) -> TrackLog:
+    """Read a log; annotations without a track_id are refused. Raises FormatError."""
+    content = read_json(path)
+    try:
+        info = info_from_json(content)
+        by_image: dict[int, list[Row]] = {}
+        for item in content["annotations"]:
+            by_image.setdefault(int(item["image_id"]), []).append(_row(item))
+        images = sorted(content["images"], key=lambda item: int(item.get("frame", item["id"])))
+        frames = list(_frames(images, by_image))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        raise FormatError(f"{path}: is malformed: {exc!r}") from exc
+    return TrackLog(info, frames)
+
+
+def categories_json(info: LogInfo) -> list[dict[str, Any]]:
+    """Return COCO's categories; ids are the labels, so the background is left out."""
+    return [
+        {"id": label, "name": name}
+        for label, name in enumerate(info.categories)
+        if name not in ("__background__", "N/A")
+    ]
+
+
+def info_json(info: LogInfo) -> dict[str, Any]:
+    """Return what LogInfo knows and COCO has no field for."""
+    return {
+        "description": info.source,
+        "width": info.width,
+        "height": info.height,
+        "rate": str(info.rate) if info.rate else None,
+        "labels": list(info.categories),
+    }
+
+
+def info_from_json(content: dict[str, Any]) -> LogInfo:
+    """Return LogInfo from `info_json`, or from the categories of somebody else's file."""
+    from fractions import Fraction
+
+    info = content.get("info") or {}
+    names = {int(item["id"]): str(item["name"]) for item in content.get("categories", [])}
+    if max(names, default=0) > 100_000:
+        raise ValueError(f"category id {max(names)} is out of range")
+    by_id = [names.get(label, "N/A") for label in range(max(names, default=-1) + 1)]
+    return LogInfo(
+        width=int(info.get("width") or 0),
+        height=int(info.get("height") or 0),
+        categories=tuple(map(str, info.get("labels") or by_id)),
+        rate=Fraction(info["rate"]) if info.get("rate") else None,
+        source=str(info.get("description") or ""),
+    )
+
+
+def _image(frame: LoggedFrame) -> dict[str, Any]:
+    image: dict[str, Any] = {
+        "id": frame.index + 1,
+        "file_name": f"{frame.index:06d}.jpg",
+        "width": frame.width,
+        "height": frame.height,
+        "frame": frame.index,
+        "time": round(frame.time, 6),
+    }
+    return image | ({"suspect": True} if frame.suspect else {})
+
+
+def _annotation(row: Row, frame: LoggedFrame, number: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = row.box
+    item: dict[str, Any] = {
+        "id": number,
+        "image_id": frame.index + 1,
+        "category_id": row.label,
+        "track_id": row.id,
+        "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+        "area": row.mask.area if row.mask else round((x2 - x1) * (y2 - y1), 2),
+        "iscrowd": 0,
+        "score": row.score,
+        "predicted": row.source < 0,
+    }
+    if row.mask is not None:
+        item["segmentation"] = mask_to_rle(row.mask, frame.width, frame.height)
+    return item
+
+
+def _row(item: dict[str, Any]) -> Row:
+    x, y, w, h = (float(v) for v in item["bbox"])
+    segmentation = item.get("segmentation")
+    return Row(
+        id=int(item["track_id"]),
+        label=int(item["category_id"]),
+        score=float(item.get("score", 1.0)),
+        box=(x, y, x + w, y + h),
+        mask=rle_to_mask(segmentation) if isinstance(segmentation, dict) else None,
+        source=-1 if item.get("predicted") else 0,
+    )
+
+
+def _frames(images: list[dict[str, Any]], by_image: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
+    for position, image in enumerate(images):
+        index = int(image.get("frame", position))
+        yield LoggedFrame(
+            index=index,
+            time=float(image.get("time", index / 25)),
+            width=int(image["width"]),
+            height=int(image["height"]),
+            tracks=to_tracks(by_image.get(int(image["id"]), [])),
+            suspect=bool(image.get("suspect", False)),
+        )

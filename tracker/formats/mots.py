@@ -1,0 +1,95 @@
+"""MOTS text, one mask a line: frame id class height width rle.
+
+Frames count from 0 (frame = index), the mask is compressed COCO RLE, and no two masks of a frame
+overlap: a pixel that several claim goes to the highest score. Objects without a mask, times,
+scores and names have no place in it. Source: vision.rwth-aachen.de/page/mots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from tracker.errors import FormatError
+from tracker.formats.rows import Row, to_tracks
+from tracker.formats.text import new_file, read_lines
+from tracker.masks import Mask, mask_to_rle, rle_to_mask
+from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
+
+SUFFIX = ".txt"
+
+
+def write(log: TrackLog, path: Path) -> None:
+    """Write a log; frames without masks have no line."""
+    with new_file(path) as file:
+        for frame in log.frames:
+            for row, mask in without_overlap(frame.tracks):
+                rle = mask_to_rle(mask, frame.width, frame.height)
+                file.write(
+                    f"{frame.index} {frame.tracks.ids[row]} {frame.tracks.labels[row]} "
+                    f"{frame.height} {frame.width} {rle['counts']}\n"
+                )
+
+
+def read(path: Path, fps: float = 25.0) -> TrackLog:
+    """Read a log; the format knows no times, so they are made from `fps`. Raises FormatError."""
+    return TrackLog(LogInfo(0, 0, ()), _frames(path, fps))
+
+
+def without_overlap(tracks: Tracks) -> list[tuple[int, Mask]]:
+    """Return (row, mask) of every mask with pixels left after higher scores took theirs."""
+    order = sorted(
+        (row for row, mask in enumerate(tracks.masks) if mask is not None),
+        key=lambda row: (-float(tracks.scores[row]), int(tracks.ids[row])),
+    )
+    kept: list[tuple[int, Mask]] = []
+    for row in order:
+        mask = tracks.masks[row]
+        if mask is None:
+            continue
+        bits = mask.bits.copy()
+        x1, y1, x2, y2 = mask.box
+        for _, other in kept:
+            ox1, oy1, ox2, oy2 = other.box
+            left, top, right, bottom = max(x1, ox1), max(y1, oy1), min(x2, ox2), min(y2, oy2)
+            if left < right and top < bottom:
+                mine = bits[top - y1 : bottom - y1, left - x1 : right - x1]
+                mine &= ~other.bits[top - oy1 : bottom - oy1, left - ox1 : right - ox1]
+        rest = Mask(mask.x, mask.y, bits).tight()
+        if rest.bits.size:
+            kept.append((row, rest))
+    return sorted(kept, key=lambda item: item[0])
+
+
+def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:
+    rows = sorted(_rows(path), key=lambda item: item[0])
+    for index, group in groupby(rows, key=lambda item: item[0]):
+        members = list(group)
+        height, width = members[0][1]
+        try:
+            if any(size != (height, width) for _, size, _ in members):
+                raise ValueError("masks of one frame must have one size")
+            tracks = to_tracks([row for _, _, row in members])
+        except ValueError as exc:
+            raise FormatError(f"{path}: frame {index}: {exc}") from exc
+        yield LoggedFrame(index, index / fps, width, height, tracks)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, tuple[int, int], Row]]:
+    for number, text in read_lines(path):
+        if not text.strip():
+            continue
+        fields = text.split()
+        if len(fields) != 6:
+            raise FormatError(f"{path}:{number}: must have 6 fields, got {len(fields)}")
+        try:
+            frame, id_, label, height, width = (int(field) for field in fields[:5])
+            if frame < 0:
+                raise ValueError(f"frame must not be negative, got {frame}")
+            mask = rle_to_mask({"size": [height, width], "counts": fields[5]})
+            x1, y1, x2, y2 = mask.box
+            row = Row(id_, label, 1.0, (x1, y1, x2, y2), mask)
+        except (ValueError, OverflowError) as exc:
+            raise FormatError(f"{path}:{number}: {exc}") from exc
+        yield frame, (height, width), row

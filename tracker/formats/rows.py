@@ -1,0 +1,63 @@
+"""Build checked Tracks from rows of a log, one object each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from tracker.masks import Mask
+from tracker.types import Tracks
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object in one frame, as a file tells it."""
+
+    id: int
+    label: int
+    score: float
+    box: tuple[float, float, float, float]  # xyxy px
+    mask: Mask | None = None
+    source: int = 0  # row of the detections; -1 = only predicted
+
+    def __post_init__(self) -> None:
+        if self.id < 1:
+            raise ValueError(f"id must be at least 1, got {self.id}")
+        if self.label < 0:
+            raise ValueError(f"class must not be negative, got {self.label}")
+        if not all(math.isfinite(v) for v in (*self.box, self.score)):
+            raise ValueError("box and score must be finite")
+
+
+def to_tracks(rows: list[Row]) -> Tracks:
+    """Return the rows of one frame by ascending id; raise ValueError for an id given twice."""
+    rows = sorted(rows, key=lambda row: row.id)
+    for a, b in pairwise(rows):
+        if a.id == b.id:
+            raise ValueError(f"id {a.id} appears twice in one frame")
+    return Tracks(
+        ids=np.array([row.id for row in rows], np.int64),
+        boxes=np.array([row.box for row in rows], np.float32).reshape(-1, 4),
+        scores=np.array([row.score for row in rows], np.float32),
+        labels=np.array([row.label for row in rows], np.int64),
+        masks=tuple(row.mask for row in rows),
+        sources=np.array([row.source for row in rows], np.int64),
+    )
+
+
+def to_rows(tracks: Tracks) -> list[Row]:
+    """Return one Row per track; the box in plain floats, rounded to 0.01 px."""
+    return [
+        Row(
+            id=int(tracks.ids[k]),
+            label=int(tracks.labels[k]),
+            score=round(float(tracks.scores[k]), 4),
+            box=tuple(round(float(v), 2) for v in tracks.boxes[k]),  # type: ignore[arg-type]
+            mask=tracks.masks[k],
+            source=int(tracks.sources[k]),
+        )
+        for k in range(len(tracks))
+    ]

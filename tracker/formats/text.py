@@ -1,0 +1,67 @@
+"""Write files under a temporary name until they are whole; read lines that know their number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from tracker.errors import FormatError, SinkError
+
+LONGEST_LINE = 64 << 20  # bytes; a frame of a thousand large masks takes about one
+LARGEST_JSON = 4 << 30  # bytes
+
+
+@contextmanager
+def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open NAME.part for writing and rename it when the block ends well; raise SinkError."""
+    part = path.with_name(path.name + ".part")
+    encoding = None if "b" in mode else "utf-8"
+    newline = None if "b" in mode else ""
+    try:
+        with part.open(mode, encoding=encoding, newline=newline) as file:
+            yield file
+        part.replace(path)
+    except OSError as exc:
+        part.unlink(missing_ok=True)
+        raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line numbers from 1 and lines without their ends; raise FormatError."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise FormatError(f"{path}:{number}: is longer than {LONGEST_LINE} bytes")
+                yield number, line.decode("utf-8").rstrip("\r\n")
+    except OSError as exc:
+        raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise FormatError(f"{path}: is not UTF-8 text") from exc
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raise FormatError."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise FormatError(f"{path}: is larger than {LARGEST_JSON} bytes")
+        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as exc:
+        raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise FormatError(f"{path}: is not valid JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: must hold a JSON object")
+    return content
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not allowed")

@@ -1,0 +1,1 @@
+"""Where results go: a format or a drawing bound to a file."""

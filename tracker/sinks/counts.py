@@ -1,0 +1,143 @@
+"""Write counts: totals, time bins, line crossings."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tracker.config import CountConfig
+from tracker.count.lines import Crossing, LineCounter, resolve_lines
+from tracker.count.totals import Totals
+from tracker.formats.text import new_file
+from tracker.sinks.folder import GrowingFile
+from tracker.types import FrameResult
+
+
+class CountsSink:
+    """Count objects and write counts.json, counts.csv and, where there are lines, events.jsonl.
+
+    events.jsonl grows line by line, one crossing each; the other two are written at the end.
+    """
+
+    def __init__(
+        self, folder: Path, categories: Sequence[str], config: CountConfig | None = None
+    ) -> None:
+        self._folder, self._categories = folder, categories
+        self._config = config or CountConfig()
+        self._totals = Totals(self._config.bin_s)
+        self._lines: LineCounter | None = None
+        self._events = GrowingFile(folder / "events.jsonl") if self._config.lines else None
+        self._crossings_per_bin: dict[tuple[int, int], dict[str, int]] = {}  # bin, label -> column
+        self._frames = 0
+        self._end = 0.0
+        self._closed = False
+
+    def write(self, result: FrameResult) -> None:
+        """Take in one frame."""
+        frame, tracks = result.frame, result.tracks
+        if self._lines is None:
+            self._lines = LineCounter(
+                resolve_lines(self._config.lines, frame.width, frame.height),
+                anchor=self._config.anchor,
+                hysteresis=self._config.hysteresis,
+            )
+        self._frames += 1
+        self._end = frame.time
+        self._totals.update(tracks, frame.time)
+        for crossing in self._lines.update(tracks, frame.index, frame.time):
+            self._note(crossing)
+
+    def close(self) -> None:
+        """Write the totals; without a frame, leave no file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._events:
+            self._events.close(keep=self._frames > 0)
+        if not self._frames:
+            return
+        self._write_table()
+        with new_file(self._folder / "counts.json") as file:
+            json.dump(self.summary(), file, indent=2, ensure_ascii=False)
+            file.write("\n")
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of counts.json."""
+        unique = self._totals.unique()
+        objects = sorted(self._totals.objects.values(), key=lambda item: item.id)
+        classes = {}
+        for label in sorted(unique):
+            own = [item for item in objects if item.label == label]
+            classes[self._categories[label]] = {
+                "unique": unique[label],
+                "max_at_once": self._totals.max_at_once[label],
+                "first_seen": round(min(item.first_seen for item in own), 6),
+                "last_seen": round(max(item.last_seen for item in own), 6),
+            }
+        return {
+            "version": 1,
+            "frames": self._frames,
+            "end": round(self._end, 6),
+            "classes": classes,
+            "lines": self._line_summary(),
+            "objects": [
+                {
+                    "id": item.id,
+                    "class": self._categories[item.label],
+                    "first_seen": round(item.first_seen, 6),
+                    "last_seen": round(item.last_seen, 6),
+                    "frames": item.frames,
+                }
+                for item in objects
+            ],
+        }
+
+    def _line_summary(self) -> dict[str, dict[str, dict[str, int]]]:
+        summary: dict[str, dict[str, dict[str, int]]] = {
+            name: {"in": {}, "out": {}} for name in self._config.lines
+        }
+        counts = self._lines.counts if self._lines else {}
+        for (line, direction, label), number in sorted(counts.items()):
+            summary[line][direction][self._categories[label]] = number
+        return summary
+
+    def _note(self, crossing: Crossing) -> None:
+        key = (int(crossing.time // self._config.bin_s), crossing.label)
+        column = f"{crossing.line}_{crossing.direction}"
+        row = self._crossings_per_bin.setdefault(key, {})
+        row[column] = row.get(column, 0) + 1
+        event = {
+            "event": "line",
+            "line": crossing.line,
+            "direction": crossing.direction,
+            "id": crossing.id,
+            "class": self._categories[crossing.label],
+            "frame": crossing.frame,
+            "time": round(crossing.time, 6),
+            "point": [round(value, 1) for value in crossing.point],
+        }
+        if self._events:
+            self._events.append(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def _write_table(self) -> None:
+        columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]
+        with new_file(self._folder / "counts.csv") as file:
+            table = csv.writer(file)
+            table.writerow(["start", "end", "class", "unique", "new", "max_at_once", *columns])
+            for item in self._totals.finish():
+                number = round(item.start / self._config.bin_s)
+                crossed = self._crossings_per_bin.get((number, item.label), {})
+                table.writerow(
+                    [
+                        f"{item.start:g}",
+                        f"{item.end:g}",
+                        self._categories[item.label],
+                        item.unique,
+                        item.new,
+                        item.max_at_once,
+                        *(crossed.get(column, 0) for column in columns),
+                    ]
+                )

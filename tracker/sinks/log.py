@@ -1,0 +1,44 @@
+"""Write the track log, one line a frame, on disk as soon as the frame is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from tracker.formats.jsonl import frame_line, header_line
+from tracker.sinks.folder import GrowingFile
+from tracker.types import FrameResult, LoggedFrame, LogInfo
+
+
+class LogSink:
+    """Append each frame's tracks to a JSON Lines file (see formats/jsonl.py)."""
+
+    def __init__(
+        self,
+        path: Path,
+        categories: Sequence[str],
+        *,
+        rate: Fraction | None = None,
+        source: str = "",
+    ) -> None:
+        self._categories, self._rate, self._source = tuple(categories), rate, source
+        self._file = GrowingFile(path)
+        self._info: LogInfo | None = None
+
+    def write(self, result: FrameResult) -> None:
+        """Append one line."""
+        frame = result.frame
+        if self._info is None:
+            self._info = LogInfo(
+                frame.width, frame.height, self._categories, self._rate, self._source
+            )
+            self._file.append(header_line(self._info))
+        logged = LoggedFrame(
+            frame.index, frame.time, frame.width, frame.height, result.tracks, frame.suspect
+        )
+        self._file.append(frame_line(logged, self._info))
+
+    def close(self) -> None:
+        """Give the file its final name; without a frame, leave no file."""
+        self._file.close(keep=self._info is not None)

@@ -1,0 +1,99 @@
+"""Carry a source's sound into an output: copied where MP4 can hold it, else encoded as AAC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+
+from tracker.types import AudioTrack
+from tracker.video.picture import reason
+
+_COPIED = {"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"}  # what MP4 holds and players know
+
+
+class AudioFeed:
+    """Read sound beside the video and mux it as far as the pictures have come.
+
+    Trouble with the sound never ends a run: it stops the sound and leaves a note.
+    """
+
+    def __init__(self, track: AudioTrack, output: av.container.OutputContainer) -> None:
+        self.notes: list[str] = []
+        self._output = output
+        self._origin = track.origin
+        self._waiting: Any = None  # a packet or frame that lies ahead of the pictures
+        self._input: av.container.InputContainer | None = None
+        try:
+            self._input = av.open(f"file:{track.path}")
+            source = self._input.streams.audio[0]
+            self._copies = source.codec_context.name in _COPIED
+            if self._copies:
+                self._stream: Any = output.add_stream_from_template(source)
+                self._items: Iterator[Any] = self._packets(source)
+            else:
+                self._stream = output.add_stream("aac", rate=source.codec_context.sample_rate)
+                self._stream.layout = "stereo" if source.codec_context.channels > 1 else "mono"
+                self._items = self._frames(source)
+                self.notes.append(f"the sound was encoded anew: {source.codec_context.name} to aac")
+        except (av.error.FFmpegError, OSError, IndexError, ValueError) as exc:
+            self.notes.append(f"the sound was left out: {reason(exc)}")
+            self._items = iter(())
+
+    def mux_until(self, time: float, first_time: float) -> None:
+        """Mux all sound before `time`; `first_time` is the source time of the first picture."""
+        while True:
+            item = self._waiting or next(self._items, None)
+            self._waiting = None
+            if item is None:
+                return
+            at = float(item.pts * item.time_base) - self._origin
+            if at >= time:
+                self._waiting = item
+                return
+            if at < first_time - 1e-3:
+                continue
+            shift = round((self._origin + first_time) / item.time_base)
+            item.pts -= shift
+            if self._copies:
+                item.dts = item.pts
+                item.stream = self._stream
+                self._output.mux(item)
+            else:
+                self._output.mux(self._stream.encode(item))
+
+    def flush(self) -> None:
+        """Write what the encoder still holds."""
+        if self._input and not self._copies:
+            self._output.mux(self._stream.encode(None))
+
+    def close(self) -> None:
+        """Release the input."""
+        if self._input:
+            self._input.close()
+
+    def _packets(self, source: Any) -> Iterator[Any]:
+        assert self._input is not None
+        try:
+            for packet in self._input.demux(source):
+                if packet.pts is not None and packet.size:
+                    yield packet
+        except (av.error.FFmpegError, OSError) as exc:
+            self.notes.append(f"the sound ends early: {reason(exc)}")
+
+    def _frames(self, source: Any) -> Iterator[Any]:
+        resampler = av.AudioResampler(
+            format="fltp", layout=self._stream.layout, rate=source.codec_context.sample_rate
+        )
+        for packet in self._packets(source):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                for resampled in resampler.resample(frame):
+                    resampled.time_base = Fraction(1, resampled.sample_rate)
+                    yield resampled

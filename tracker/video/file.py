@@ -1,0 +1,234 @@
+"""Read a video file: every picture that can be had, upright, at its own time, and what was lost."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import av.error
+import av.stream
+from av.video.reformatter import VideoReformatter
+
+from tracker.config import SourceConfig
+from tracker.errors import SourceError
+from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
+from tracker.video.picture import FALLBACK_RATE, Clock, reason, upright
+
+# Containers of real footage. Playlists and scripts (m3u8, ffconcat, sdp) can name other files and
+# hosts, so they are not among them, and no protocol but `file` may be opened from within.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,gif,h264,hevc,"
+    "mjpeg,m4v,ivf,obu,mxf,wtv,dv,nut,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,image2"
+)
+_MOST_ERRORS_IN_A_ROW = 500
+
+Wanted = Callable[[int, float], bool]
+
+
+class VideoFile:
+    """Decode one file (or stream of bytes) with PyAV.
+
+    A damaged packet is skipped and counted; pictures are suspect from there to the next key frame.
+    What the container declares is compared with what was found.
+    """
+
+    def __init__(self, path: Path | IO[bytes], *, name: str, config: SourceConfig) -> None:
+        self.name = name
+        self._max_pixels = config.max_pixels
+        self._closing = threading.Lock()
+        self._container = self._open(path)
+        try:
+            self._stream = stream = self._pick_stream()
+            rate = stream.average_rate or stream.guessed_rate
+            self._rate = rate if rate and Fraction(1, 10) <= rate <= 1000 else None
+            self.report = SourceReport(declared_frames=stream.frames or None)
+            self._decoded = self._pictures()
+            self._head = self._read_head()
+        except BaseException:
+            self.close()
+            raise
+        first = self._head[-1]
+        assert first is not None  # _read_head ends with a picture
+        turned = (int(first.rotation) // 90) % 2
+        self.info = StreamInfo(
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            rate=self._rate,
+            frame_count=stream.frames or self._frames_by_duration(),
+        )
+        self.audio: AudioTrack | None = None
+        if isinstance(path, Path) and self._container.streams.audio:
+            origin = float(first.time) if first.pts is not None and first.time else 0.0
+            self.audio = AudioTrack(str(path), origin)
+
+    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
+        """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`.
+
+        Unwanted pictures are decoded but never converted.
+        """
+        report, reformatter = self.report, VideoReformatter()
+        clock = Clock(self._rate or FALLBACK_RATE, report)
+        index, suspect, size, ended_early = 0, True, None, False
+        try:
+            for picture in itertools.chain(self._head, self._decoded):
+                if picture is None:
+                    suspect = True
+                    continue
+                if picture.is_corrupt:
+                    suspect = True
+                elif picture.key_frame:
+                    suspect = False  # from a key frame on the picture is whole again
+                time = clock.tell(None if picture.pts is None else picture.time)
+                if finished(index, time):
+                    ended_early = True
+                    break
+                if size not in (None, (picture.width, picture.height)):
+                    report.size_changes += 1
+                size = (picture.width, picture.height)
+                report.rotation = (-int(picture.rotation)) % 360
+                if wanted(index, time):
+                    report.suspect += suspect
+                    report.frames += 1
+                    yield Frame(index, time, upright(picture, reformatter), suspect)
+                else:
+                    report.skipped += 1
+                index += 1
+            if not ended_early:
+                self._compare_with_claims(index, clock)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Release the file; safe to call twice."""
+        with self._closing:
+            self._container.close()
+
+    # ---- opening ----------------------------------------------------------------------------
+
+    def _open(self, path: Path | IO[bytes]) -> av.container.InputContainer:
+        options = {
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": "file",
+            "max_pixels": str(self._max_pixels),
+        }
+        target: Any = path
+        if isinstance(path, Path):
+            self._check_file(path)
+            target = f"file:{path.absolute()}"  # so that 'concat:a|b' stays a file's name
+        else:
+            options.pop("protocol_whitelist")
+        try:
+            container: av.container.InputContainer = av.open(target, options=options)
+        except (av.error.FFmpegError, OSError, ValueError) as exc:
+            raise SourceError(
+                f"{self.name}: is not a video that can be read ({reason(exc)})"
+            ) from None
+        return container
+
+    def _check_file(self, path: Path) -> None:
+        try:
+            status = path.stat()
+        except OSError as exc:
+            raise SourceError(f"{self.name}: {reason(exc)}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{self.name}: is not a regular file")
+        if not status.st_size:
+            raise SourceError(f"{self.name}: the file is empty (0 bytes)")
+
+    def _pick_stream(self) -> av.VideoStream:
+        pictures = av.stream.Disposition.attached_pic  # the cover of a song is no video
+        streams = [s for s in self._container.streams.video if not s.disposition & pictures]
+        if not streams:
+            only_sound = " (only sound)" if self._container.streams.audio else ""
+            raise SourceError(f"{self.name}: holds no video stream{only_sound}")
+        stream = streams[0]
+        codec = stream.codec_context
+        if codec is None or not codec.width or not codec.height:
+            raise SourceError(f"{self.name}: the video's codec or picture size is unknown")
+        if codec.width * codec.height > self._max_pixels:
+            raise SourceError(
+                f"{self.name}: pictures of {codec.width} x {codec.height} px are larger than "
+                f"source.max_pixels ({self._max_pixels}) allows"
+            )
+        codec.thread_type = "AUTO"
+        codec.options = {"max_pixels": str(self._max_pixels)}
+        return stream
+
+    def _read_head(self) -> list[av.VideoFrame | None]:
+        """Decode up to the first picture, so that size and rotation are facts, not claims."""
+        head: list[av.VideoFrame | None] = []
+        for picture in self._decoded:
+            head.append(picture)
+            if picture is not None:
+                return head
+        raise SourceError(f"{self.name}: holds no picture that can be decoded")
+
+    def _frames_by_duration(self) -> int | None:
+        if self._rate and self._stream.duration and self._stream.time_base:
+            return max(1, round(self._stream.duration * self._stream.time_base * self._rate))
+        if self._rate and self._container.duration:
+            return max(1, round(Fraction(self._container.duration, av.time_base) * self._rate))
+        return None
+
+    # ---- decoding ---------------------------------------------------------------------------
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                yield next(packets)
+            except StopIteration:
+                return
+            except IndexError:  # PyAV 18: a stream that appears mid-file breaks the final flush
+                self.report.notes.append("a new stream appeared in the middle of the file")
+                return
+            except (av.error.FFmpegError, OSError) as exc:
+                self.report.notes.append(f"reading stopped: {reason(exc)}")
+                return
+
+    def _pictures(self) -> Iterator[av.VideoFrame | None]:
+        """Yield decoded pictures, and None for each packet that could not be decoded."""
+        report, flushed, in_a_row = self.report, False, 0
+        for packet in self._packets():
+            if packet.size:
+                report.packets += 1
+            else:
+                flushed = True
+            try:
+                pictures = packet.decode()
+            except EOFError:
+                continue
+            except (av.error.FFmpegError, ValueError):
+                report.bad_packets += 1
+                in_a_row += 1
+                if in_a_row >= _MOST_ERRORS_IN_A_ROW:
+                    report.notes.append(f"gave up after {in_a_row} undecodable packets in a row")
+                    return
+                yield None
+                continue
+            if pictures:
+                in_a_row = 0
+            yield from pictures
+        if not flushed:
+            try:
+                yield from self._stream.codec_context.decode(None)
+            except (EOFError, av.error.FFmpegError):
+                return
+
+    def _compare_with_claims(self, found: int, clock: Clock) -> None:
+        report = self.report
+        report.missing = max(0, report.packets - found - report.bad_packets)
+        declared = report.declared_frames
+        if declared and declared > found:
+            report.notes.append(f"{found} of {declared} declared frames were found")
+        duration = self._container.duration
+        if duration and clock.last is not None and not report.clock_jumps:
+            end, claimed = clock.last + clock.step, duration / av.time_base
+            if end < 0.9 * claimed - clock.step and not (declared and declared <= found):
+                report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")

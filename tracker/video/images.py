@@ -1,0 +1,90 @@
+"""Read a folder or glob of images as a video, in natural order."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from tracker.config import SourceConfig
+from tracker.errors import SourceError
+from tracker.types import Frame, SourceReport, StreamInfo
+from tracker.video.file import VideoFile, Wanted
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def is_image(path: Path) -> bool:
+    """Tell by the name whether this is a still picture."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts if part]
+
+
+class ImageSequence:
+    """Still pictures at a fixed rate, `source.fps`; unreadable ones are skipped and counted."""
+
+    def __init__(self, pattern: str, config: SourceConfig) -> None:
+        self.name = pattern
+        self._config = config
+        self._paths = self._find(pattern)
+        self._rate = Fraction(config.fps).limit_denominator(1000)
+        self.report = SourceReport(declared_frames=len(self._paths))
+        first = self._open(self._paths[0])
+        first.close()
+        self.info = StreamInfo(first.info.width, first.info.height, self._rate, len(self._paths))
+
+    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
+        """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
+        report, size = self.report, None
+        for index, path in enumerate(self._paths):
+            time = float(index / self._rate)
+            if finished(index, time):
+                return
+            report.packets += 1
+            if not wanted(index, time):
+                report.skipped += 1
+                continue
+            frame = self._read(path)
+            if frame is None:
+                report.bad_packets += 1
+                report.notes.append(f"{path.name} cannot be read")
+                continue
+            if size not in (None, frame.image.shape):
+                report.size_changes += 1
+            size = frame.image.shape
+            report.frames += 1
+            yield Frame(index, time, frame.image)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between pictures."""
+
+    def _find(self, pattern: str) -> list[Path]:
+        folder = Path(pattern)
+        try:
+            if folder.is_dir():
+                found = [p for p in folder.iterdir() if is_image(p) and p.is_file()]
+            else:
+                found = [Path(p) for p in glob.glob(pattern) if is_image(Path(p))]  # noqa: PTH207
+        except OSError as exc:
+            raise SourceError(f"{pattern}: {exc.strerror}") from None
+        if not found:
+            kinds = ", ".join(sorted(s.lstrip(".") for s in _SUFFIXES))
+            what = "the folder holds no images" if folder.is_dir() else "matches no image"
+            raise SourceError(f"{pattern}: {what} ({kinds})")
+        return sorted(found, key=lambda path: natural_key(path.name))
+
+    def _open(self, path: Path) -> VideoFile:
+        return VideoFile(path, name=str(path), config=self._config)
+
+    def _read(self, path: Path) -> Frame | None:
+        try:
+            return next(self._open(path).frames(lambda *_: True, lambda *_: False), None)
+        except SourceError:
+            return None

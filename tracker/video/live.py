@@ -1,0 +1,150 @@
+"""Read cameras and network streams, where silence and an unexpected end are faults."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+from av.video.reformatter import VideoReformatter
+
+from tracker.config import SourceConfig
+from tracker.errors import SourceError
+from tracker.types import Frame, SourceReport, StreamInfo
+from tracker.video.file import Wanted
+from tracker.video.picture import FALLBACK_RATE, Clock, reason, upright
+
+_ADVICE = {
+    "ExitError": "no answer in time",
+    "HTTPUnauthorizedError": "user name or password is wrong (401)",
+    "HTTPForbiddenError": "access is forbidden (403)",
+    "HTTPNotFoundError": "the address is not known there (404)",
+    "ConnectionRefusedError": "nothing answers at this address (connection refused)",
+}
+
+
+class LiveStream:
+    """One camera or network stream; a URL that declares a length is read as a file is."""
+
+    def __init__(self, uri: str, config: SourceConfig) -> None:
+        self.name = uri
+        self._config = config
+        self._closing = threading.Lock()
+        self._container = self._open()
+        streams = self._container.streams.video
+        if not streams:
+            self.close()
+            raise SourceError(f"{uri}: holds no video stream")
+        self._stream = stream = streams[0]
+        codec = stream.codec_context
+        if codec.width * codec.height > config.max_pixels:
+            self.close()
+            raise SourceError(
+                f"{uri}: pictures of {codec.width} x {codec.height} px are larger than "
+                f"source.max_pixels ({config.max_pixels}) allows"
+            )
+        codec.thread_type = "SLICE"  # frame threads would add their number of frames of delay
+        rate = stream.average_rate or stream.guessed_rate
+        self._rate = rate if rate and Fraction(1, 10) <= rate <= 1000 else None
+        live = not self._container.duration
+        self.report = SourceReport()
+        self.info = StreamInfo(codec.width, codec.height, self._rate, None, live=live)
+        # A multipart JPEG stream carries no times: FFmpeg invents 25 frames/s.
+        self._has_times = self._container.format.name != "mpjpeg"
+
+    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
+        """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
+        report, reformatter = self.report, VideoReformatter()
+        clock = Clock(self._rate or FALLBACK_RATE, report)
+        index, suspect, size = 0, True, None
+        try:
+            for picture in self._pictures():
+                if picture is None or picture.is_corrupt:
+                    suspect = True
+                elif picture.key_frame:
+                    suspect = False
+                if picture is None:
+                    continue
+                known = self._has_times and picture.pts is not None
+                moment = clock.tell(picture.time if known else time.monotonic())
+                if finished(index, moment):
+                    return
+                if size not in (None, (picture.width, picture.height)):
+                    report.size_changes += 1
+                size = (picture.width, picture.height)
+                report.rotation = (-int(picture.rotation)) % 360
+                if wanted(index, moment):
+                    report.suspect += suspect
+                    report.frames += 1
+                    yield Frame(index, moment, upright(picture, reformatter), suspect)
+                else:
+                    report.skipped += 1
+                index += 1
+            if self.info.live:
+                raise SourceError(f"{self.name}: the stream ended after {index} frames")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Release the camera or connection; safe to call twice."""
+        with self._closing:
+            self._container.close()
+
+    def _open(self) -> av.container.InputContainer:
+        config, uri = self._config, self.name
+        target = uri
+        arguments: dict[str, Any] = {}
+        options = {"max_pixels": str(config.max_pixels)}
+        if uri.isdecimal() or uri.startswith("/dev/"):
+            target, arguments = _camera(uri)
+        elif uri.lower().startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"  # lost UDP packets are wrong pictures without a flag
+        try:
+            container: av.container.InputContainer = av.open(
+                target,
+                options=options,
+                timeout=(config.open_timeout_s, config.read_timeout_s),
+                **arguments,
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as exc:
+            raise SourceError(f"{uri}: cannot be opened ({_why(exc)})") from None
+        return container
+
+    def _pictures(self) -> Iterator[av.VideoFrame | None]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, EOFError):
+                return
+            except av.error.ExitError:
+                silence = self._config.read_timeout_s
+                raise SourceError(f"{self.name}: no picture came for {silence:g} s") from None
+            except (av.error.FFmpegError, OSError, IndexError) as exc:
+                raise SourceError(f"{self.name}: the connection broke ({_why(exc)})") from None
+            self.report.packets += bool(packet.size)
+            try:
+                yield from packet.decode()
+            except EOFError:
+                return
+            except (av.error.FFmpegError, ValueError):
+                self.report.bad_packets += 1
+                yield None
+
+
+def _camera(uri: str) -> tuple[str, dict[str, Any]]:
+    """Return what PyAV opens for a camera index or device on this system."""
+    if sys.platform == "darwin":
+        return uri, {"format": "avfoundation"}
+    if sys.platform == "win32":
+        raise SourceError(f"camera {uri}: on Windows give the camera as an rtsp or http URL")
+    return (f"/dev/video{uri}" if uri.isdecimal() else uri), {"format": "v4l2"}
+
+
+def _why(exc: BaseException) -> str:
+    return _ADVICE.get(type(exc).__name__) or reason(exc)

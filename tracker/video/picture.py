@@ -1,0 +1,60 @@
+"""What files and live streams share: monotonic times, upright pictures, reasons without secrets."""
+
+from __future__ import annotations
+
+import errno
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from tracker.types import Image, SourceReport
+
+FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
+_LONGEST_GAP_S = 600.0  # a leap further forward is a clock jump, not a pause
+
+
+class Clock:
+    """Turns container times into seconds from the first frame that never run backwards."""
+
+    def __init__(self, rate: Fraction, report: SourceReport) -> None:
+        self.step = float(1 / rate)
+        self.last: float | None = None
+        self._offset: float | None = None
+        self._report = report
+
+    def tell(self, raw: float | None) -> float:
+        """Return the time of the next frame, whose container time is `raw`."""
+        if self.last is None:
+            self._offset = -raw if raw is not None else None
+            self.last = 0.0
+            return 0.0
+        if raw is None:
+            self.last += self.step
+            return self.last
+        if self._offset is None:
+            self._offset = self.last + self.step - raw
+        time = raw + self._offset
+        if time < self.last - 1e-6 or time - self.last > _LONGEST_GAP_S:
+            self._report.clock_jumps += 1
+            self._offset += self.last + self.step - time
+            time = self.last + self.step
+        elif time - self.last > 1.5 * self.step:
+            self._report.gaps += 1
+        self.last = max(time, self.last)
+        return self.last
+
+
+def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> Image:
+    """Convert to RGB and turn as the display matrix asks."""
+    image: Image = reformatter.reformat(picture, format="rgb24").to_ndarray()  # type: ignore[assignment]
+    turns = (int(picture.rotation) // 90) % 4  # PyAV's rotation is counter-clockwise
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def reason(exc: BaseException) -> str:
+    """Say why in the system's words, without the URL that PyAV puts into its exceptions."""
+    if getattr(exc, "errno", None) == errno.EINVAL:
+        return "its format is none that is read here"
+    return getattr(exc, "strerror", None) or type(exc).__name__

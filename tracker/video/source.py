@@ -1,0 +1,95 @@
+"""Open whatever holds a video: a file, images, a camera, a URL or standard input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracker.config import SourceConfig, parse_position, parse_stride
+from tracker.errors import SourceError
+from tracker.types import Frame, Source
+from tracker.video.file import VideoFile
+from tracker.video.images import ImageSequence, is_image
+from tracker.video.live import LiveStream
+
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "srt", "rtmp")
+
+
+def open_source(uri: str | Path, config: SourceConfig | None = None) -> Source:
+    """Open a video by its name.
+
+    `uri` is a file, a folder or glob of images, a camera index ("0") or device ("/dev/video0"), an
+    rtsp/http(s)/udp/tcp/srt/rtmp URL, or "-" for standard input. Only the part that `config`
+    names is given. Raises SourceError with one sentence for anything that holds no video.
+    """
+    config = config or SourceConfig()
+    text = str(uri)
+    if text == "-":
+        return _Clip(VideoFile(sys.stdin.buffer, name="standard input", config=config), config)
+    if _URL.match(text):
+        scheme = text.split("://", 1)[0].lower()
+        if scheme == "file":
+            return open_source(text.split("://", 1)[1], config)
+        if scheme not in _SCHEMES:
+            raise SourceError(f"{text}: URLs may start with {', '.join(_SCHEMES)}, not {scheme}")
+        return _Clip(LiveStream(text, config), config)
+    if text.isdecimal() or text.startswith("/dev/video"):
+        return _Clip(LiveStream(text, config), config)
+    path = Path(text)
+    if path.is_dir() or (not path.exists() and any(c in text for c in "*?[")):
+        return _Clip(ImageSequence(text, config), config)
+    if is_image(path):
+        return _Clip(ImageSequence(text, config), config)
+    return _Clip(VideoFile(path, name=text, config=config), config)
+
+
+class _Clip:
+    """The part of a video between start and end, at a stride."""
+
+    def __init__(
+        self, source: VideoFile | ImageSequence | LiveStream, config: SourceConfig
+    ) -> None:
+        self._source, self._config = source, config
+        self.info, self.report = source.info, source.report
+        self.audio = source.audio if isinstance(source, VideoFile) else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        start_unit, start = parse_position(self._config.start)
+        end_unit, end = parse_position(self._config.end if self._config.end is not None else "0")
+        has_end = self._config.end is not None
+        stride_unit, stride = parse_stride(self._config.stride)
+        taken, next_time = 0, 0.0
+
+        def wanted(index: int, time: float) -> bool:
+            nonlocal taken, next_time
+            if (index if start_unit == "frames" else time + 1e-6) < start:
+                return False
+            if stride_unit == "frames":
+                taken += 1
+                return (taken - 1) % int(stride) == 0
+            if taken and time + 1e-6 < next_time:
+                return False
+            # Keep to the grid, so that one late frame does not delay all that follow.
+            steps = 1 if not taken else max(1, int((time + 1e-6 - next_time) / stride) + 1)
+            next_time = (time if not taken else next_time) + steps * stride
+            taken += 1
+            return True
+
+        def finished(index: int, time: float) -> bool:
+            return has_end and (index if end_unit == "frames" else time + 1e-6) >= end
+
+        yield from self._source.frames(wanted, finished)
+        if not self.report.frames:
+            if self.report.skipped:
+                raise SourceError(
+                    f"{self._source.name}: no frame lies between the start "
+                    f"({self._config.start}) and the end ({self._config.end or 'of the video'})"
+                )
+            raise SourceError(f"{self._source.name}: holds no picture that can be decoded")
+
+    def close(self) -> None:
+        """Release the source."""
+        self._source.close()
