@@ -15,7 +15,6 @@ import tomli_w
 
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import RunConfig
-from tracker.detect.inference import MaskRCNNDetector
 from tracker.errors import redact
 from tracker.pipeline import RunStats, run, stream
 from tracker.sinks.counts import CountsSink
@@ -56,13 +55,20 @@ def track(
     """
     config = config or RunConfig()
     with closing(open_source(uri, config.source)) as source:
-        detector = detector or MaskRCNNDetector(config.detector)
+        detector = detector or load_detector(config)
         yield from stream(
             source,
             detector,
             MaskTracker(config.tracker),
             batch_size=getattr(detector, "batch_size", 1),
         )
+
+
+def load_detector(config: RunConfig) -> Detector:
+    """Load the model that the settings name; only here torch is imported. Raises ModelError."""
+    from tracker.detect.inference import MaskRCNNDetector
+
+    return MaskRCNNDetector(config.detector)
 
 
 def run_to_folder(

@@ -24,6 +24,7 @@ _GOLDEN_RATIO = 0.6180339887498949
 _LINE_COLOR: Color = (255, 214, 10)
 _INK: Color = (245, 245, 245)
 _PANEL_LINES = 12
+_TRAIL_SMOOTHING_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Annotator:
     def __init__(self, categories: Sequence[str], config: OutputConfig | None = None) -> None:
         self._categories = categories
         self._config = config or OutputConfig()
-        self._trails: dict[int, deque[tuple[float, int, int]]] = {}  # id -> time, x, y
+        self._trails: dict[int, deque[tuple[float, float, float]]] = {}  # id -> time, x, y
 
     def draw(
         self,
@@ -72,7 +73,7 @@ class Annotator:
                     _blend(image, mask, color, pen.thickness)
         self._extend_trails(result)
         for id_, color in zip(tracks.ids.tolist(), colors, strict=True):
-            pen.path([(x, y) for _, x, y in self._trails.get(id_, ())], color)
+            pen.path([(round(x), round(y)) for _, x, y in self._trails.get(id_, ())], color)
         if self._config.boxes:
             for box, seen, color in zip(tracks.boxes, tracks.observed, colors, strict=True):
                 pen.box(box, color, dashed=not seen)
@@ -91,7 +92,12 @@ class Annotator:
         now, tracks = result.frame.time, result.tracks
         for id_, box in zip(tracks.ids.tolist(), tracks.boxes, strict=True):
             trail = self._trails.setdefault(id_, deque())
-            trail.append((now, round(float(box[0] + box[2]) / 2), round(float(box[3]))))
+            x, y = float(box[0] + box[2]) / 2, float(box[3])
+            if trail:  # feet that hide and show again must not throw the path about
+                before, last_x, last_y = trail[-1]
+                share = 1 - np.exp((before - now) / _TRAIL_SMOOTHING_S)
+                x, y = last_x + share * (x - last_x), last_y + share * (y - last_y)
+            trail.append((now, x, y))
         for id_, trail in list(self._trails.items()):
             while trail and now - trail[0][0] > self._config.trail_s:
                 trail.popleft()
@@ -125,6 +131,7 @@ class _Pen:
         self.thickness = max(1, round(size / 400))
         self._scale = max(0.38, size / 1250)
         self._stroke = max(1, round(size / 900))
+        self._labels: list[tuple[int, int, int, int]] = []  # xyxy px of those drawn so far
 
     def path(self, points: list[tuple[int, int]], color: Color) -> None:
         if len(points) > 1:
@@ -147,16 +154,29 @@ class _Pen:
     def label(self, text: str, box: npt.NDArray[np.float32], color: Color) -> None:
         width, height, baseline = self._measure(text)
         pad = max(2, height // 4)
-        frame_height, frame_width = self._image.shape[:2]
-        x = min(max(0, round(float(box[0]))), max(0, frame_width - width - 2 * pad))
-        top = round(float(box[1])) - height - baseline - 2 * pad
-        if top < 0:  # no room above the box: write inside it
-            top = min(max(0, round(float(box[1]))), frame_height - height - baseline - 2 * pad)
-        bottom = top + height + baseline + 2 * pad
-        cv2.rectangle(self._image, (x, top), (x + width + 2 * pad, bottom), color, cv2.FILLED)
+        width, tall = width + 2 * pad, height + baseline + 2 * pad
+        x, top = self._place(box, width, tall)
+        self._labels.append((x, top, x + width, top + tall))
+        cv2.rectangle(self._image, (x, top), (x + width, top + tall), color, cv2.FILLED)
         bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
         ink = (0, 0, 0) if bright else (255, 255, 255)
         self._write(text, (x + pad, top + pad + height), ink)
+
+    def _place(self, box: npt.NDArray[np.float32], width: int, height: int) -> tuple[int, int]:
+        """Find room for a label near its box that hides no other label, or else the usual place."""
+        frame_height, frame_width = self._image.shape[:2]
+        x1, y1, _, y2 = (round(float(v)) for v in box)
+        x = min(max(0, x1), max(0, frame_width - width))
+        above = y1 - height
+        tops = [above, above - height, y1, y2 - height, above - 2 * height]
+        inside = [top for top in tops if 0 <= top <= frame_height - height]
+        for top in inside:
+            if not any(
+                x < right and left < x + width and top < low and high < top + height
+                for left, high, right, low in self._labels
+            ):
+                return x, top
+        return x, inside[0] if inside else max(0, min(y1, frame_height - height))
 
     def line(self, total: LineTotal) -> None:
         (x1, y1), (x2, y2) = total.line.start, total.line.end

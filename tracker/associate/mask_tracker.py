@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy.typing as npt
 
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
+from tracker.associate.track import Life, Track, coast, track_from_json, track_to_json
 from tracker.boxes import (
     box_area,
     box_intersection,
@@ -20,48 +19,11 @@ from tracker.boxes import (
     xyxy_to_cxcywh,
 )
 from tracker.config import TrackerConfig
-from tracker.masks import Mask, intersection, mask_to_rle, rle_to_mask
+from tracker.masks import intersection
 from tracker.types import Detections, Image, Tracks
 
 FloatArray = npt.NDArray[np.float64]
 STATE_VERSION = 1
-
-
-class Life(Enum):
-    """Where a track is in its life; one that is gone is simply no longer kept."""
-
-    TENTATIVE = "tentative"  # seen, but not often enough to be given an id
-    CONFIRMED = "confirmed"  # seen in the latest frame
-    LOST = "lost"  # confirmed once, not seen in the latest frame
-
-
-@dataclass(slots=True, eq=False)
-class _Track:
-    """One object as the tracker knows it; boxes xyxy px, times s."""
-
-    mean: FloatArray  # (4, 2), see kalman.py
-    covariance: FloatArray  # (4, 3)
-    box: FloatArray  # (4,) as last detected
-    mask: Mask | None  # as last detected
-    score: float
-    born: float
-    seen: float
-    cruise: FloatArray  # (4,) vx, vy px/s and w, h px, averaged over the last moments
-    hits: int = 1
-    id: int = 0  # given when confirmed
-    source: int = -1  # row of this frame's detections
-    votes: dict[int, float] = field(default_factory=dict)  # label -> sum of scores
-
-    @property
-    def label(self) -> int:
-        """The class with the most votes; the lower label wins a tie."""
-        return min(self.votes, key=lambda label: (-self.votes[label], label))
-
-    def life(self, now: float) -> Life:
-        """Return the state at time `now`."""
-        if not self.id:
-            return Life.TENTATIVE
-        return Life.CONFIRMED if self.seen == now else Life.LOST
 
 
 class MaskTracker:
@@ -79,7 +41,7 @@ class MaskTracker:
             acceleration_noise=self.config.acceleration_noise,
             size_noise=self.config.size_noise,
         )
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
         self._next_id = 1
         self._now: float | None = None
 
@@ -103,7 +65,7 @@ class MaskTracker:
         left_over = self._match(detections, time)
         for track in was_seen:
             if track.source < 0:
-                _coast(track)
+                coast(track)
         self._start(detections, left_over, time)
         self._forget(time)
         return self._report(time)
@@ -114,7 +76,7 @@ class MaskTracker:
             "version": STATE_VERSION,
             "next_id": self._next_id,
             "now": self._now,
-            "tracks": [_track_to_json(track) for track in self._tracks],
+            "tracks": [track_to_json(track) for track in self._tracks],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -122,7 +84,7 @@ class MaskTracker:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
         self._next_id, self._now = int(state["next_id"]), state["now"]
-        self._tracks = [_track_from_json(item) for item in state["tracks"]]
+        self._tracks = [track_from_json(item) for item in state["tracks"]]
 
     # ---- prediction -------------------------------------------------------------------------
 
@@ -165,7 +127,7 @@ class MaskTracker:
         part = np.ix_(recent, weak)
         self._take(assign(alike[part], minimum[part]), recent, weak, detections, time)
 
-        lost = [i for i in free if self._tracks[i].id and self._tracks[i].source < 0]
+        lost = [i for i in free if self._tracks[i].life is Life.LOST]
         wide = self._widened_similarity(detections, lost, confident, time)
         matches = assign(wide, config.recovery_similarity)
         self._take(matches, lost, confident, detections, time)
@@ -250,7 +212,7 @@ class MaskTracker:
             if track.hits >= self.config.confirm_hits or track.score >= self.config.instant_score:
                 self._confirm(track)
 
-    def _average(self, track: _Track, time: float) -> None:
+    def _average(self, track: Track, time: float) -> None:
         """Take the newest motion and size into the averages that carry a lost track."""
         newest = np.concatenate([track.mean[:2, 1], track.mean[2:, 0]])
         share = 1 - np.exp((track.seen - time) / self.config.cruise_s)
@@ -258,22 +220,26 @@ class MaskTracker:
 
     # ---- birth and end ----------------------------------------------------------------------
 
-    def _start(self, detections: Detections, columns: list[int], time: float) -> None:
-        columns = [j for j in columns if detections.scores[j] >= self.config.new_score]
-        columns = [j for j in columns if not self._is_duplicate(detections, j)]
+    def _start(self, detections: Detections, left_over: list[int], time: float) -> None:
+        taken = [track.source for track in self._tracks if track.source >= 0]
+        columns: list[int] = []
+        for column in left_over:  # by descending score: of two duplicates the better one stays
+            if detections.scores[column] < self.config.new_score:
+                continue
+            if not self._is_duplicate(detections, column, taken + columns):
+                columns.append(column)
         if not columns:
             return
         boxes = detections.boxes[columns].astype(np.float64)
         mean, covariance = self._filter.initiate(xyxy_to_cxcywh(boxes))
         for k, column in enumerate(columns):
             score = float(detections.scores[column])
-            track = _Track(
+            track = Track(
                 mean=mean[k],
                 covariance=covariance[k],
                 box=boxes[k],
                 mask=detections.masks[column],
                 score=score,
-                born=time,
                 seen=time,
                 cruise=np.concatenate([mean[k, :2, 1], mean[k, 2:, 0]]),
                 source=column,
@@ -283,18 +249,15 @@ class MaskTracker:
                 self._confirm(track)
             self._tracks.append(track)
 
-    def _is_duplicate(self, detections: Detections, column: int) -> bool:
-        """Whether a left-over detection lies inside one of its class that a track just took."""
-        taken = [
-            track.source
-            for track in self._tracks
-            if track.source >= 0 and detections.labels[track.source] == detections.labels[column]
-        ]
-        if not taken:
+    def _is_duplicate(self, detections: Detections, column: int, others: list[int]) -> bool:
+        """Whether a detection lies inside one of `others` of its class."""
+        label = detections.labels[column]
+        others = [row for row in others if detections.labels[row] == label]
+        if not others:
             return False
         mask, box = detections.masks[column], detections.boxes[column : column + 1]
-        inside = box_intersection(box, detections.boxes[taken])[0] / max(box_area(box)[0], 1e-9)
-        for row, of_box in zip(taken, inside, strict=True):
+        inside = box_intersection(box, detections.boxes[others])[0] / max(box_area(box)[0], 1e-9)
+        for row, of_box in zip(others, inside, strict=True):
             other = detections.masks[row]
             covered = of_box
             if mask is not None and other is not None and of_box > 0:
@@ -303,13 +266,13 @@ class MaskTracker:
                 return True
         return False
 
-    def _confirm(self, track: _Track) -> None:
+    def _confirm(self, track: Track) -> None:
         if not track.id:
             track.id = self._next_id
             self._next_id += 1
 
     def _forget(self, time: float) -> None:
-        def kept(track: _Track) -> bool:
+        def kept(track: Track) -> bool:
             limit = self.config.memory_s if track.id else self.config.tentative_gap_s
             return time - track.seen <= limit
 
@@ -338,63 +301,3 @@ class MaskTracker:
             masks=tuple(track.mask if track.source >= 0 else None for track in present),
             sources=np.array([track.source for track in present], np.int64),
         )
-
-
-def _coast(track: _Track) -> None:
-    """Let a track that was just lost go on at its average motion and size.
-
-    What hides an object first cuts its box on the side it moves to: the box shrinks and its centre
-    slows, though the object does neither. The averages still know better, and the centre moves
-    forward by half of what was cut.
-    """
-    motion, size = track.cruise[:2], track.cruise[2:]
-    mean = track.mean.copy()
-    mean[:2, 0] += np.sign(motion) * np.maximum(size - mean[2:, 0], 0) / 2
-    mean[:2, 1], mean[2:, 0] = motion, size
-    track.mean = mean
-
-
-def _track_to_json(track: _Track) -> dict[str, Any]:
-    mask = None
-    if track.mask is not None:  # the window stands in for the frame, which the tracker never sees
-        height, width = track.mask.bits.shape
-        window = Mask(0, 0, track.mask.bits)
-        rle = mask_to_rle(window, width, height) if window.bits.size else None
-        mask = {"x": track.mask.x, "y": track.mask.y, "rle": rle}
-    return {
-        "mean": track.mean.tolist(),
-        "covariance": track.covariance.tolist(),
-        "box": track.box.tolist(),
-        "mask": mask,
-        "score": track.score,
-        "born": track.born,
-        "seen": track.seen,
-        "cruise": track.cruise.tolist(),
-        "source": track.source,
-        "hits": track.hits,
-        "id": track.id,
-        "votes": sorted(track.votes.items()),
-    }
-
-
-def _track_from_json(item: dict[str, Any]) -> _Track:
-    mask = None
-    if item["mask"] is not None:
-        window = rle_to_mask(item["mask"]["rle"]) if item["mask"]["rle"] else None
-        bits = window.bits if window else np.zeros((0, 0), np.bool_)
-        offset = (window.x, window.y) if window else (0, 0)
-        mask = Mask(item["mask"]["x"] + offset[0], item["mask"]["y"] + offset[1], bits)
-    return _Track(
-        mean=np.array(item["mean"], np.float64),
-        covariance=np.array(item["covariance"], np.float64),
-        box=np.array(item["box"], np.float64),
-        mask=mask,
-        score=item["score"],
-        born=item["born"],
-        seen=item["seen"],
-        cruise=np.array(item["cruise"], np.float64),
-        source=item["source"],
-        hits=item["hits"],
-        id=item["id"],
-        votes={int(label): float(votes) for label, votes in item["votes"]},
-    )

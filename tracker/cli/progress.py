@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from tracker.assemble import RunResult
 from tracker.errors import redact
 from tracker.pipeline import RunStats
 from tracker.types import FrameResult, Source
@@ -99,7 +99,7 @@ class Progress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_summary(result: Any) -> None:
+def print_summary(result: RunResult) -> None:
     """Print what was counted, how fast it went, what was lost, and where the files are."""
     console = Console(file=sys.stdout)
     report, counts = result.report, result.counts

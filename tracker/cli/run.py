@@ -8,13 +8,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tracker.assemble import RunResult, load_detector, run_to_folder
 from tracker.cli.progress import Progress, print_summary
-from tracker.config import RunConfig, load_config
+from tracker.config import load_config
 from tracker.errors import ConfigError, TrackerError, redact
 
 
@@ -124,9 +126,7 @@ def run(
     folders = _folders(videos, output, replace=force)
     _calm_threads()
 
-    from tracker.assemble import run_to_folder  # torch: only once the settings are known to be good
-
-    get_detector = _cached_detector(resolved)
+    get_detector = cache(lambda: load_detector(resolved))  # one model for all videos
     failures = 0
     with _stop_on_signal() as stopped:
         for uri, folder in zip(videos, folders, strict=True):
@@ -242,20 +242,6 @@ def _calm_threads() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _cached_detector(config: RunConfig) -> Any:
-    """Return a function that builds the detector once, for all videos."""
-    built: list[Any] = []
-
-    def get() -> Any:
-        if not built:
-            from tracker.detect.inference import MaskRCNNDetector
-
-            built.append(MaskRCNNDetector(config.detector))
-        return built[0]
-
-    return get
-
-
 @contextmanager
 def _stop_on_signal() -> Iterator[Any]:
     """Yield a function that tells whether to stop; a second signal stops at once."""
@@ -274,7 +260,7 @@ def _stop_on_signal() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _summary(result: Any) -> dict[str, Any]:
+def _summary(result: RunResult) -> dict[str, Any]:
     report, counts = result.report, result.counts
     return {
         "folder": str(result.folder),

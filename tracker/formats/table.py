@@ -106,12 +106,19 @@ def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> T
 
 def _values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = read_lines(path)
-    header = next(csv.reader([next(lines, (1, ""))[1]]), [])
+    header = _fields(path, *next(lines, (1, "")))
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise FormatError(f"{path}:1: the column {missing[0]!r} is missing")
     for number, text in lines:
-        values = next(csv.reader([text]), [])
+        values = _fields(path, number, text)
         if len(values) != len(header):
             raise FormatError(f"{path}:{number}: must have {len(header)} fields, got {len(values)}")
         yield number, dict(zip(header, values, strict=True))
+
+
+def _fields(path: Path, number: int, text: str) -> list[str]:
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as exc:
+        raise FormatError(f"{path}:{number}: is not CSV: {exc}") from exc

@@ -1,0 +1,160 @@
+import itertools
+
+import pytest
+import scene as scenes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracker.count.lines import Line, LineCounter, resolve_lines
+from tracker.count.totals import Totals
+from tracker.formats.rows import Row, to_tracks
+from tracker.types import Tracks
+
+
+def at(*objects):
+    """Objects of (id, x, y[, label]) with boxes of 10 x 20 px around the point."""
+    return to_tracks(
+        [
+            Row(o[0], o[3] if len(o) > 3 else 1, 0.9, (o[1] - 5, o[2] - 10, o[1] + 5, o[2] + 10))
+            for o in objects
+        ]
+    )
+
+
+def walk(points, line=((0, 100), (200, 100)), anchor="center", hysteresis=0.1):
+    counter = LineCounter([Line("door", *line)], anchor=anchor, hysteresis=hysteresis)
+    events = []
+    for k, point in enumerate(points):
+        tracks = at((1, *point)) if point else Tracks.empty()
+        events += counter.update(tracks, k, k / 10)
+    return events
+
+
+def ways(events):
+    return [event.direction for event in events]
+
+
+def test_down_over_a_line_drawn_to_the_right_is_in():
+    assert ways(walk([(50, 80), (50, 95), (50, 105), (50, 120)])) == ["in"]
+    assert ways(walk([(50, 120), (50, 80)])) == ["out"]
+    reverse = ((200, 100), (0, 100))
+    assert ways(walk([(50, 80), (50, 120)], reverse)) == ["out"]
+
+
+def test_a_path_beside_the_segment_does_not_count():
+    assert walk([(250, 80), (250, 120)]) == []
+    assert ways(walk([(190, 80), (230, 130)])) == []  # crosses the line's extension
+    assert ways(walk([(150, 80), (190, 120), (190, 140)])) == ["in"]
+
+
+def test_round_the_end_and_back_counts_once():
+    around = [(50, 80), (250, 80), (250, 120), (50, 120), (50, 80)]
+    assert ways(walk(around)) == ["out"]
+
+
+def test_trembling_on_the_line_counts_once():
+    points = [(50, 90)] + [(50, 100 + d) for d in (1, -1, 1.5, -1.5, 0.5, -1, 1)] * 5 + [(50, 112)]
+    assert ways(walk(points)) == ["in"]
+    assert walk([(50, 90), *[(50, 101), (50, 99)] * 5, (50, 88)]) == []
+
+
+def test_there_and_back_is_two():
+    assert ways(walk([(50, 80), (50, 120), (50, 80)])) == ["in", "out"]
+
+
+def test_a_fast_object_that_jumps_over_counts():
+    assert ways(walk([(50, 10), (60, 300)])) == ["in"]
+
+
+def test_an_object_hidden_on_the_line_counts_when_it_is_seen_again():
+    assert ways(walk([(50, 90), None, None, (50, 115)])) == ["in"]
+
+
+def test_starting_on_the_line_is_no_crossing():
+    assert walk([(50, 100), (50, 120)]) == []
+
+
+def test_predicted_boxes_do_not_count():
+    counter = LineCounter([Line("door", (0, 100), (200, 100))], anchor="center", hysteresis=0.1)
+    seen, ghost = at((1, 50, 80)), to_tracks([Row(1, 1, 0.9, (45, 120, 55, 140), source=-1)])
+    assert counter.update(seen, 0, 0.0) == counter.update(ghost, 1, 0.1) == []
+
+
+def test_the_bottom_anchor():
+    points = [(50, 85), (50, 105)]  # the feet go from 95 to 115
+    assert ways(walk(points, anchor="bottom")) == ["in"]
+
+
+def test_the_event_says_who_where_when():
+    (event,) = walk([(50, 80), (60, 120)])
+    assert (event.line, event.id, event.label, event.frame) == ("door", 1, 1, 1)
+    assert event.time == pytest.approx(0.1)
+    assert event.point == pytest.approx((55, 100))
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 199), st.floats(0, 200)), min_size=2, max_size=30),
+)
+@settings(max_examples=200, deadline=None)
+def test_in_minus_out_is_the_net_change_of_side(points):
+    """A line as long as the world: the events must alternate and add up to the sides' change."""
+    long = ((-1000.0, 100.0), (2000.0, 100.0))
+    directions = ways(walk(points, long))
+    assert all(a != b for a, b in itertools.pairwise(directions))
+    sure = [(1 if y > 100 else -1) for _, y in points if abs(y - 100) >= 2.0]
+    if sure:
+        net = directions.count("in") - directions.count("out")
+        sides = [1 if y > 100 else -1 for x, y in points if abs(y - 100) >= 2.0]
+        assert net == (sides[-1] - sides[0]) // 2
+
+
+def test_fractions_and_pixels():
+    lines = resolve_lines({"a": (0.5, 0, 0.5, 1), "b": (10, 20, 300, 20)}, 640, 360)
+    assert (lines[0].start, lines[0].end) == ((320, 0), (320, 360))
+    assert lines[1].end == (300, 20)
+
+
+def test_scripted_street_counts_exactly():
+    """Each object that crosses the middle of the street, by its true path."""
+    scene = scenes.street()
+    counter = LineCounter(
+        resolve_lines({"middle": (0.5, 0.0, 0.5, 1.0)}, 640, 360), anchor="center", hysteresis=0.1
+    )
+    for index, time in enumerate(scene.times):
+        counter.update(scene.truth(index), index, time)
+    # Drawn downwards, right-hand side is the left of the picture: leftward is "in".
+    assert counter.counts == {
+        ("middle", "out", 2): 1,  # the car to the right
+        ("middle", "in", 2): 1,  # the car to the left
+        ("middle", "out", 1): 1,
+        ("middle", "in", 1): 1,
+        ("middle", "in", 3): 1,
+    }
+
+
+def test_totals_per_class_bin_and_peak():
+    totals = Totals(bin_s=10)
+    totals.update(at((1, 0, 0), (2, 9, 9)), 0.0)
+    totals.update(at((1, 0, 0)), 5.0)
+    totals.update(at((1, 0, 0), (3, 5, 5, 2)), 12.0)
+    totals.update(Tracks.empty(), 35.0)
+    totals.update(at((4, 0, 0)), 36.0)
+    assert dict(totals.unique()) == {1: 3, 2: 1}
+    assert dict(totals.max_at_once) == {1: 2, 2: 1}
+    rows = [(b.start, b.label, b.unique, b.new, b.max_at_once) for b in totals.finish()]
+    assert rows == [(0, 1, 2, 2, 2), (10, 1, 1, 0, 1), (10, 2, 1, 1, 1), (30, 1, 1, 1, 1)]
+    first = totals.objects[1]
+    assert (first.first_seen, first.last_seen, first.frames) == (0.0, 12.0, 3)
+
+
+def test_a_changed_vote_moves_the_object_to_its_last_class():
+    totals = Totals(bin_s=10)
+    totals.update(at((1, 0, 0, 2)), 0.0)
+    totals.update(at((1, 0, 0, 3)), 1.0)
+    assert dict(totals.unique()) == {3: 1}
+
+
+def test_predicted_objects_are_not_seen():
+    totals = Totals(bin_s=10)
+    totals.update(to_tracks([Row(1, 1, 0.9, (0, 0, 5, 5), source=-1)]), 0.0)
+    assert not totals.objects

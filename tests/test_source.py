@@ -1,0 +1,385 @@
+import json
+import struct
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tracker.config import SourceConfig
+from tracker.errors import SourceError
+from tracker.video.images import natural_key
+from tracker.video.source import open_source
+
+
+def read(uri, **settings):
+    source = open_source(uri, SourceConfig(**settings))
+    return source, list(source)
+
+
+# ---- times and pictures ---------------------------------------------------------------------
+
+
+def test_every_frame_at_its_own_time(make_video, grey):
+    source, frames = read(make_video(frames=20, fps=10))
+    assert [f.index for f in frames] == list(range(20))
+    assert grey(frames) == list(range(20))
+    assert [f.time for f in frames] == pytest.approx([k / 10 for k in range(20)], abs=1e-4)
+    assert (source.info.width, source.info.height, source.info.rate) == (96, 64, 10)
+    assert source.report.complete
+    assert source.report.frames == source.report.packets == 20
+    assert not source.info.live
+
+
+def test_variable_frame_rate_is_kept(make_video):
+    times = [0, 0.04, 0.1, 0.13, 0.5, 0.51, 1.0, 1.7]
+    _, frames = read(make_video(times=times))
+    assert [f.time for f in frames] == pytest.approx(times, abs=1e-4)
+
+
+def test_times_count_from_the_first_frame(make_video):
+    _, frames = read(make_video(name="late.ts", times=[5.0, 5.1, 5.2]))
+    assert [f.time for f in frames] == pytest.approx([0, 0.1, 0.2], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("odd.mkv", dict(width=97, height=65, codec="ffv1", pix_fmt="yuv444p")),
+        ("ten_bit.mp4", dict(pix_fmt="yuv420p10le")),
+        (
+            "interlaced.ts",
+            dict(fps=25, codec="mpeg2video", options={"flags": "+ilme+ildct", "top": "1"}),
+        ),
+    ],
+)
+def test_unusual_pictures(make_video, grey, name, kind):
+    source, frames = read(make_video(name=name, **kind))
+    assert grey(frames) == list(range(20))
+    assert frames[0].image.shape == (kind.get("height", 64), kind.get("width", 96), 3)
+    assert source.info.width == frames[0].width
+
+
+@pytest.mark.parametrize(
+    ("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
+)
+def test_the_display_matrix_is_applied(tmp_path, degrees, matrix):
+    path = tmp_path / "phone.mp4"
+    upright = np.zeros((64, 96, 3), np.uint8)
+    upright[:20, :30] = 255  # a white corner, top left, as a person would see it
+    stored = np.ascontiguousarray(np.rot90(upright, degrees // 90))
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=10)
+        stream.height, stream.width = stored.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for _ in range(5):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        output.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix lies 40 bytes into the box
+    a, b, c, d = (v << 16 for v in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+    source, frames = read(path)
+    assert (source.info.width, source.info.height) == (96, 64)
+    assert frames[0].image.shape == (64, 96, 3)
+    assert frames[0].image[5, 5].min() > 200
+    assert frames[0].image[50, 80].max() < 50
+    assert source.report.rotation == degrees
+
+
+def test_frames_are_read_only(make_video):
+    _, frames = read(make_video(frames=1))
+    with pytest.raises(ValueError, match="read-only"):
+        frames[0].image[0, 0] = 1
+
+
+# ---- which part -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (dict(start=0.5), list(range(5, 20))),
+        (dict(start="5f"), list(range(5, 20))),
+        (dict(start="0:00.5", end="0:01"), list(range(5, 10))),
+        (dict(end=0.3), [0, 1, 2]),
+        (dict(end="3f"), [0, 1, 2]),
+        (dict(stride=6), [0, 6, 12, 18]),
+        (dict(start="3f", stride=6), [3, 9, 15]),
+        (dict(stride="0.5s"), [0, 5, 10, 15]),
+        (dict(start=1, end=1.5, stride=2), [10, 12, 14]),
+    ],
+)
+def test_start_end_stride(make_video, grey, settings, expected):
+    source, frames = read(make_video(frames=20, fps=10), **settings)
+    assert [f.index for f in frames] == grey(frames) == expected
+    assert source.report.complete
+
+
+def test_a_stride_in_seconds_keeps_to_its_grid_at_uneven_times(make_video):
+    times = [0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1]
+    _, frames = read(make_video(times=times), stride="0.5s")
+    assert [round(f.time, 1) for f in frames] == [0, 0.6, 1.2, 1.5, 2.1]
+
+
+def test_an_empty_part_is_an_error(make_video):
+    with pytest.raises(SourceError, match="no frame lies between"):
+        read(make_video(frames=5), start=100)
+
+
+# ---- damage ---------------------------------------------------------------------------------
+
+
+def test_damage_in_the_middle_is_survived_and_reported(make_video):
+    path = make_video(name="damaged.ts", frames=60, width=320, height=240, texture=30)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 188 * 188
+    data[middle : middle + 4 * 188] = bytes(4 * 188)
+    path.write_bytes(data)
+    source, frames = read(path)
+    assert len(frames) >= 45
+    assert not source.report.complete
+    assert frames[-1].index == len(frames) - 1
+    assert not frames[-1].suspect
+
+
+def test_a_cut_file_gives_what_it_has_and_says_so(make_video):
+    path = make_video(name="cut.mkv", frames=60, width=320, height=240, texture=30)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    source, frames = read(path)
+    assert 0 < len(frames) < 60
+    assert source.report.notes
+    assert not source.report.complete
+
+
+def test_shared_corpus(shared, tmp_path):
+    made = subprocess.run(
+        [sys.executable, shared / "tools" / "make_corpus.py", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    wrong = {}
+    for name, truth in expected.items():
+        if reason := _check_case(tmp_path / name, truth):
+            wrong[name] = reason
+    assert not wrong
+    assert len(expected) == 56
+
+
+def _check_case(path, truth):
+    """Return what is wrong about how one file of the corpus was read, or nothing."""
+    try:
+        source = open_source(path)
+        frames = list(source)
+    except SourceError as exc:
+        return "" if truth["kind"] in ("reject", "hostile") else f"refused: {exc}"
+    if truth["kind"] in ("reject", "hostile"):
+        return "was read"
+    report = source.report
+    codes = [_barcode(np.rot90(f.image, report.rotation // 90)[..., 0]) for f in frames]
+    if any(b.time < a.time for a, b in pairwise(frames)):
+        return "times run backwards"
+    if truth["kind"] == "ok":
+        if codes != truth["codes"]:
+            return f"pictures {codes}"
+        if not report.complete and not truth.get("discontinuity"):
+            return f"reported as incomplete: {report}"
+        if report.rotation != truth["rotation"]:
+            return f"rotation {report.rotation}"
+        if truth.get("pts") and path.suffix != ".avi":
+            start = truth["pts"][0]
+            error = max(
+                abs(f.time - (p - start)) for f, p in zip(frames, truth["pts"], strict=True)
+            )
+            return f"times wrong by {error} s" if error > 0.003 else ""
+        return ""
+    if lost := [code for code in truth["recoverable"] if code not in codes]:
+        return f"lost {lost}"
+    if len(frames) == len(truth["codes"]):
+        trusted = [
+            k for k, f in enumerate(frames) if not f.suspect and codes[k] != truth["codes"][k]
+        ]
+    else:
+        trusted = [
+            k for k, f in enumerate(frames) if not f.suspect and codes[k] not in truth["codes"]
+        ]
+    if trusted:
+        return f"wrong pictures that are not suspect: {trusted}"
+    return "" if not report.complete or truth.get("undetectable") else "reported as complete"
+
+
+def _barcode(gray):
+    bars = gray[2:6, :128].reshape(4, 16, 8)[:, :, 2:6].mean(axis=(0, 2))
+    return int(sum(1 << k for k, bar in enumerate(bars) if bar > 125))
+
+
+# ---- what is no video -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("missing.mp4", None, "No such file"),
+        ("empty.mp4", b"", "empty"),
+        ("text.mp4", b"hello, this is no video\n" * 40, "not a video"),
+        ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "not a video"),
+    ],
+)
+def test_no_video_gets_one_sentence(tmp_path, name, content, sentence):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=sentence) as error:
+        open_source(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_song_is_no_video(make_video, tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as output:
+        from conftest import _write_tone
+
+        _write_tone(output, output.add_stream("aac", rate=44_100, layout="mono"), 0.5)
+    with pytest.raises(SourceError, match="only sound"):
+        open_source(path)
+
+
+def test_a_picture_that_is_too_large_is_refused(make_video):
+    with pytest.raises(SourceError, match=r"96 x 64 px are larger than source.max_pixels"):
+        open_source(make_video(frames=2), SourceConfig(max_pixels=1000))
+
+
+# ---- images ---------------------------------------------------------------------------------
+
+
+def write_images(folder, names, size=(32, 48)):
+    folder.mkdir(exist_ok=True)
+    for k, name in enumerate(names):
+        cv2.imwrite(str(folder / name), np.full((*size, 3), 40 + 8 * k, np.uint8))
+    return folder
+
+
+def test_a_folder_in_natural_order(tmp_path, grey):
+    names = ["frame1.png", "frame2.png", "frame10.png", "frame11.png"]
+    folder = write_images(tmp_path / "images", names)
+    (folder / "notes.txt").write_text("not a picture")
+    source, frames = read(folder, fps=4)
+    assert grey(frames) == [0, 1, 2, 3]
+    assert [f.time for f in frames] == [0, 0.25, 0.5, 0.75]
+    assert source.info.frame_count == 4
+    _, frames = read(f"{folder}/frame1*.png")
+    assert grey(frames) == [0, 2, 3]
+    _, frames = read(folder / "frame2.png")
+    assert grey(frames) == [1]
+
+
+def test_a_broken_image_is_skipped_and_reported(tmp_path, grey):
+    folder = write_images(tmp_path / "images", ["a1.png", "a2.png", "a3.png"])
+    (folder / "a2.png").write_bytes(b"broken")
+    source, frames = read(folder)
+    assert [f.index for f in frames] == [0, 2]
+    assert source.report.bad_packets == 1
+    assert source.report.notes == ["a2.png cannot be read"]
+
+
+def test_a_folder_without_images(tmp_path):
+    with pytest.raises(SourceError, match="the folder holds no images"):
+        open_source(tmp_path)
+    with pytest.raises(SourceError, match="matches no image"):
+        open_source(str(tmp_path / "*.jpg"))
+
+
+def test_natural_order():
+    names = ["b1", "a10", "a9", "A2", "a"]
+    assert sorted(names, key=natural_key) == ["a", "A2", "a9", "a10", "b1"]
+
+
+# ---- standard input, cameras, URLs ----------------------------------------------------------
+
+
+def test_standard_input(make_video):
+    script = "from tracker.video.source import open_source\nprint(len(list(open_source('-'))))\n"
+    with make_video(name="pipe.mkv", frames=12).open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdin=file, capture_output=True, text=True, check=False
+        )
+    assert done.stdout.strip() == "12", done.stderr
+
+
+@pytest.fixture
+def serve(make_video):
+    """Serve a transport stream without a length, as a camera's server does."""
+    data = make_video(name="live.ts", frames=30).read_bytes()
+    servers = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.headers.get("Authorization") is None and "private" in self.path:
+                self.send_error(401)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    def start():
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server.server_address[1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_gives_frames_and_its_end_is_a_fault(serve, grey):
+    source = open_source(f"http://127.0.0.1:{serve()}/live.ts")
+    assert source.info.live
+    frames = []
+    with pytest.raises(SourceError, match=r"the stream ended|the connection broke"):
+        for frame in source:
+            frames.append(frame)
+    assert grey(frames) == [k % 24 for k in range(30)]
+    assert [f.time for f in frames] == pytest.approx([k / 10 for k in range(30)], abs=1e-3)
+
+
+@pytest.mark.parametrize("password", ["secret", "se@cr/et", "s#e?cret"])
+def test_a_password_never_appears(serve, password):
+    url = f"http://operator:{password}@127.0.0.1:{serve()}/private.ts"
+    with pytest.raises(SourceError) as error:
+        open_source(url, SourceConfig(open_timeout_s=2, read_timeout_s=2))
+    text = str(error.value)
+    assert "cannot be opened" in text
+    assert "***@" in text
+    for part in (password, "operator", "cret"):
+        assert part not in text
+
+
+def test_nobody_answers():
+    with pytest.raises(SourceError, match="connection refused"):
+        open_source("rtsp://127.0.0.1:9/stream")
+
+
+def test_a_missing_camera():
+    with pytest.raises(SourceError, match=r"^97: cannot be opened"):
+        open_source("97")
+
+
+def test_an_unknown_scheme():
+    with pytest.raises(SourceError, match="URLs may start with rtsp"):
+        open_source("gopher://127.0.0.1/x")
