@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,8 @@ class Difference:
     def __init__(self, background: np.ndarray) -> None:
         self._background = background.astype(np.int16)
 
-    def detect(self, frames: Sequence[tracker.Frame]) -> list[tracker.Detections]:
-        """Return the blobs that differ from the background, frame by frame."""
+    def detect(self, frames: list[tracker.Frame]) -> list[tracker.Detections]:
+        """Return what differs from the background, frame by frame."""
         return [self._detect(frame.image) for frame in frames]
 
     def _detect(self, image: np.ndarray) -> tracker.Detections:

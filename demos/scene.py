@@ -7,6 +7,7 @@ it is neither in the truth nor detected.
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Actor:
     height: int  # px
     path: Path2D
     depth: float = 0.0  # larger is nearer and hides the others
-    shape: str = "ellipse"  # or "box"
+    shape: str = "person"  # or "car", "dog", "box"
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,16 @@ class Scene:
 
     def image(self, index: int) -> Image:
         """Render one frame."""
-        image = _texture(self.width, self.height, 0, (96, 104, 92), 14).copy()
+        image = _ground(self.width, self.height).copy()
         for actor in sorted(self.actors, key=lambda a: a.depth):
             mask = self._outline(actor, index)
             if mask is None:
                 continue
             x1, y1, x2, y2 = mask.box
-            color = _color(actor)
-            skin = _texture(actor.width + 2, actor.height + 2, actor.id, color, 40)
-            image[y1:y2, x1:x2][mask.bits] = skin[: y2 - y1, : x2 - x1][mask.bits]
+            skin = _skin(actor.width, actor.height, actor.id, _color(actor))
+            whole_x, whole_y = self._corner(actor, index)
+            part = skin[y1 - whole_y : y2 - whole_y, x1 - whole_x : x2 - whole_x]
+            image[y1:y2, x1:x2][mask.bits] = part[mask.bits]
         return image
 
     def truth(self, index: int) -> Tracks:
@@ -97,13 +99,16 @@ class Scene:
         writer.close()
 
     def _outline(self, actor: Actor, index: int) -> Mask | None:
-        centre = actor.path(self.times[index])
-        if centre is None:
+        if actor.path(self.times[index]) is None:
             return None
-        x, y = round(centre[0] - actor.width / 2), round(centre[1] - actor.height / 2)
+        x, y = self._corner(actor, index)
         mask = Mask(x, y, _outline(actor.width, actor.height, actor.shape))
         mask = mask.clipped(self.width, self.height)
         return mask if mask.bits.size and mask.bits.any() else None
+
+    def _corner(self, actor: Actor, index: int) -> tuple[int, int]:
+        x, y = actor.path(self.times[index]) or (0.0, 0.0)
+        return round(x - actor.width / 2), round(y - actor.height / 2)
 
 
 class SceneSource:
@@ -168,7 +173,7 @@ class SceneDetector:
             x = int(random.integers(0, self._scene.width - w))
             y = int(random.integers(0, self._scene.height - h))
             box = np.array([x, y, x + w, y + h], np.float32)
-            mask = Mask(x, y, _outline(int(w), int(h), "ellipse"))
+            mask = Mask(x, y, _outline(int(w), int(h), "person"))
             rows.append((float(random.uniform(0.1, 0.6)), box, 1, mask))
         rows.sort(key=lambda row: -row[0])
         return Detections(
@@ -244,7 +249,7 @@ def leave_and_return(fps: float = 25.0) -> Scene:
         480,
         270,
         steady(5.2, fps),
-        (Actor(1, 1, 40, 90, path), Actor(2, 2, 110, 50, still(110, 210), shape="box")),
+        (Actor(1, 1, 40, 90, path), Actor(2, 2, 110, 50, still(110, 210), shape="car")),
     )
 
 
@@ -287,14 +292,14 @@ def uneven_times(seed: int = 3) -> Scene:
 def street(seconds: float = 12.0, fps: float = 25.0) -> Scene:
     """People, cars and a dog pass, meet, and hide behind a lamp post: for the demo."""
     actors = [
-        Actor(1, 2, 130, 60, line(-70, 290, 720, 290, 0.0, 5.0), depth=5, shape="box"),
-        Actor(2, 2, 120, 56, line(720, 245, -70, 245, 2.0, 9.0), depth=3, shape="box"),
+        Actor(1, 2, 130, 60, line(-70, 290, 720, 290, 0.0, 5.0), depth=5, shape="car"),
+        Actor(2, 2, 120, 56, line(720, 245, -70, 245, 2.0, 9.0), depth=3, shape="car"),
         Actor(3, 1, 34, 84, line(-20, 170, 660, 180, 0.5, 11.5), depth=1),
         Actor(4, 1, 32, 80, line(660, 165, -20, 175, 1.0, 11.0), depth=0.5),
         Actor(5, 1, 36, 88, line(120, 400, 180, 120, 3.0, 11.5), depth=6),
-        Actor(6, 3, 40, 26, line(660, 215, 60, 330, 4.0, 11.0), depth=7),
+        Actor(6, 3, 44, 30, line(60, 340, 660, 215, 4.0, 11.0), depth=7, shape="dog"),
         Actor(7, 1, 33, 82, line(430, 110, 460, 400, 0.0, 8.0), depth=4),
-        Actor(8, 0, 16, 220, still(330, 120), depth=20, shape="box"),
+        Actor(8, 0, 16, 220, still(215, 120), depth=20, shape="box"),
     ]
     return Scene("street", 640, 360, steady(seconds, fps), tuple(actors))
 
@@ -320,28 +325,54 @@ def _cut(bits: npt.NDArray[np.bool_], mask: Mask, other: Mask) -> None:
 def _color(actor: Actor) -> tuple[int, int, int]:
     if actor.label == 0:
         return 52, 52, 56
-    random = np.random.default_rng(actor.id)
-    r, g, b = random.integers(70, 220, 3).tolist()
-    return r, g, b
+    random = np.random.default_rng(actor.id + 20)
+    r, g, b = colorsys.hsv_to_rgb(random.random(), 0.35 + 0.4 * random.random(), 0.85)
+    return round(r * 255), round(g * 255), round(b * 255)
 
 
 @lru_cache(maxsize=256)
 def _outline(width: int, height: int, shape: str) -> npt.NDArray[np.bool_]:
-    if shape == "box":
-        return np.ones((height, width), np.bool_)
+    """Draw a silhouette that touches all four sides of its window."""
     y, x = np.mgrid[:height, :width]
-    cx, cy = (width - 1) / 2, (height - 1) / 2
-    ellipse: npt.NDArray[np.bool_] = ((x - cx) / (width / 2)) ** 2 + (
-        (y - cy) / (height / 2)
-    ) ** 2 <= 1
-    return ellipse
+    u, v = (x + 0.5) / width, (y + 0.5) / height  # 0 to 1 across the window
+
+    def oval(cu: float, cv: float, ru: float, rv: float) -> npt.NDArray[np.bool_]:
+        inside: npt.NDArray[np.bool_] = ((u - cu) / ru) ** 2 + ((v - cv) / rv) ** 2 <= 1
+        return inside
+
+    if shape == "person":
+        head = oval(0.5, 0.1, 0.1 * height / width, 0.1)
+        legs = (v > 0.55) & (np.abs(np.abs(u - 0.5) - 0.18) < 0.14)
+        return head | oval(0.5, 0.42, 0.5, 0.25) | legs
+    if shape == "car":
+        body = (v > 0.4) & (v < 0.85)
+        cabin = (v <= 0.4) & (np.abs(u - 0.5) < 0.2 + 0.3 * v)
+        return body | cabin | oval(0.2, 0.82, 0.1, 0.18) | oval(0.8, 0.82, 0.1, 0.18)
+    if shape == "dog":
+        legs = (v > 0.5) & ((np.abs(u - 0.2) < 0.06) | (np.abs(u - 0.75) < 0.06))
+        return oval(0.45, 0.45, 0.45, 0.25) | oval(0.85, 0.25, 0.15, 0.25) | legs
+    return np.ones((height, width), np.bool_)
 
 
 @lru_cache(maxsize=256)
-def _texture(
-    width: int, height: int, seed: int, color: tuple[int, int, int], contrast: int
-) -> Image:
+def _skin(width: int, height: int, seed: int, color: tuple[int, int, int]) -> Image:
+    """Paint a coarse pattern, darker towards the foot, so that no two objects look alike."""
     random = np.random.default_rng(seed)
-    coarse = random.normal(0, contrast, (height // 6 + 2, width // 6 + 2, 1))
-    fine = np.kron(coarse, np.ones((6, 6, 1)))[:height, :width]
-    return np.clip(np.array(color) + fine, 0, 255).astype(np.uint8)
+    coarse = random.normal(0, 16, (height // 8 + 2, width // 8 + 2, 1))
+    pattern = np.kron(coarse, np.ones((8, 8, 1)))[:height, :width]
+    shade = np.linspace(20, -30, height)[:, None, None]
+    return np.clip(np.array(color) + pattern + shade, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _ground(width: int, height: int) -> Image:
+    """Paint a wall, a pavement and a road with a dashed line."""
+    image = np.zeros((height, width, 3), np.float64)
+    wall, kerb = round(height * 0.3), round(height * 0.55)
+    image[:wall], image[wall:kerb], image[kerb:] = (74, 70, 66), (104, 106, 104), (58, 60, 64)
+    image[kerb : kerb + 3] = (140, 140, 136)
+    middle = round(height * 0.78)
+    for x in range(0, width, 60):
+        image[middle : middle + 3, x : x + 30] = (150, 150, 140)
+    grain = np.random.default_rng(0).normal(0, 2.5, (height, width, 1))
+    return np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -128,7 +128,7 @@ def test_scripted_street_counts_exactly():
         ("middle", "in", 2): 1,  # the car to the left
         ("middle", "out", 1): 1,
         ("middle", "in", 1): 1,
-        ("middle", "in", 3): 1,
+        ("middle", "out", 3): 1,  # the dog
     }
 
 

@@ -35,7 +35,7 @@ def test_count_people(capsys):
 
 
 def test_count_line(capsys):
-    assert demo("count_line").main() == {"in": 3, "out": 2}
+    assert demo("count_line").main() == {"in": 2, "out": 3}
 
 
 def test_own_detector(capsys):
