@@ -11,6 +11,8 @@ import av
 import numpy as np
 import pytest
 
+import tracker.detect  # noqa: F401 - before torch: it lets OpenMP's waiting threads sleep
+
 ROOT = Path(__file__).parents[1]
 TINY_MODEL = f"{ROOT / 'tests' / 'tiny_model.py'}:build"
 

@@ -25,6 +25,8 @@ def build(seed: int = 0) -> MaskRCNN:
             rpn_anchor_generator=AnchorGenerator(((24, 48, 96),), ((0.5, 1.0, 2.0),)),
             box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
             mask_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
+            rpn_pre_nms_top_n_test=200,
+            rpn_post_nms_top_n_test=80,
             box_score_thresh=0.05,
             box_detections_per_img=20,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ def run_to_folder(
     *,
     get_detector: Callable[[], Detector],
     replace: bool = False,
-    on_start: Callable[[Source], None] | None = None,
+    on_start: Callable[[Source, Sequence[str]], None] | None = None,
     on_result: Callable[[FrameResult, RunStats], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
@@ -100,7 +100,7 @@ def run_to_folder(
             folder.remove_if_empty()
             raise
         if on_start:
-            on_start(source)
+            on_start(source, detector.categories)
         stats, error = RunStats(), None
         try:
             run(
@@ -128,7 +128,7 @@ def run_to_folder(
 
 
 def _build_sinks(
-    folder: RunFolder, config: RunConfig, source: Source, categories: Any, name: str
+    folder: RunFolder, config: RunConfig, source: Source, categories: Sequence[str], name: str
 ) -> tuple[LogSink, CountsSink, VideoSink | None]:
     rate = source.info.rate
     video = None

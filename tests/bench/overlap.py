@@ -8,14 +8,10 @@ Both are measured in one process, in turns, and printed as a ratio with its spre
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
-
-if os.environ.get("BENCH_WAIT", "passive") == "passive":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from tracker.assemble import run_to_folder
 from tracker.config import load_config

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -30,6 +32,8 @@ class Progress:
         self._rich = show and self._console.is_terminal
         self._last_line = time.monotonic()
         self._total: int | None = None
+        self._categories: Sequence[str] = ()
+        self._newest = 0  # the highest id so far
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -55,9 +59,9 @@ class Progress:
         if self._rich and self._live.is_started:
             self._live.stop()
 
-    def start(self, source: Source) -> None:
+    def start(self, source: Source, categories: Sequence[str]) -> None:
         """Show what is known of the source."""
-        info = source.info
+        info, self._categories = source.info, categories
         self._total = info.frame_count
         self._bar.update(self._task, total=info.frame_count)
         if not self._show:
@@ -70,6 +74,7 @@ class Progress:
 
     def advance(self, result: FrameResult, stats: RunStats) -> None:
         """Show the newest frame."""
+        self._newest = max(result.tracks.ids.tolist(), default=self._newest)
         if self._rich:
             fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
             self._bar.update(self._task, completed=result.frame.index + 1, fps=f"{fps:.1f} fps")
@@ -82,7 +87,7 @@ class Progress:
             fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
             self._say(
                 f"{self._name}: frame {result.frame.index + 1}{of}, {fps:.1f} fps, "
-                f"{len(result.tracks)} objects"
+                f"{self._in_view(result)}"
             )
 
     def _view(self, result: FrameResult, stats: RunStats) -> Table:
@@ -90,10 +95,14 @@ class Progress:
         view.add_row(self._bar)
         speeds = "  ".join(f"{name} {stage.fps:.1f}" for name, stage in stats.stages.items())
         view.add_row(
-            f"  [dim]fps alone: {speeds}   {len(result.tracks)} objects in view, "
-            f"newest id {max(result.tracks.ids.tolist(), default=0)}[/dim]"
+            f"  [dim]in view: {self._in_view(result)}   newest id {self._newest}   "
+            f"fps alone: {speeds}[/dim]"
         )
         return view
+
+    def _in_view(self, result: FrameResult) -> str:
+        counts = Counter(self._categories[label] for label in result.tracks.labels.tolist())
+        return ", ".join(f"{n} {name}" for name, n in counts.most_common(6)) or "nothing"
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

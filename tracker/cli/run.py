@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -124,8 +123,6 @@ def run(
     ]
     resolved = load_config(_find_config(config), overrides)
     folders = _folders(videos, output, replace=force)
-    _calm_threads()
-
     get_detector = cache(lambda: load_detector(resolved))  # one model for all videos
     failures = 0
     with _stop_on_signal() as stopped:
@@ -232,14 +229,6 @@ def _name(uri: str) -> str:
         text = f"camera{uri}" if uri.isdecimal() else Path(text.rstrip("/")).stem
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
     return safe[:64] or "video"
-
-
-def _calm_threads() -> None:
-    """Let waiting OpenMP threads sleep: spinning ones starve decoding and encoding.
-
-    Must be set before torch is imported.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torchvision.models.detection.transform import resize_boxes
 
 from tracker.config import DetectorConfig
 from tracker.detect.maskrcnn import LoadedModel, load_model
-from tracker.detect.paste import paste_masks
+from tracker.detect.paste import THRESHOLD, paste_masks
 from tracker.errors import ConfigError, ModelError
 from tracker.masks import Mask
 from tracker.types import Detections, Frame, Image
@@ -95,8 +95,8 @@ class MaskRCNNDetector:
         return cast(list[Output], outputs)
 
     def _to_detections(self, output: Output, width: int, height: int) -> Detections:
-        try:
-            boxes, scores, labels = output["boxes"], output["scores"], output["labels"]
+        try:  # all comes to the CPU here, once: masks are pasted there
+            boxes, scores, labels = (output[key].cpu() for key in ("boxes", "scores", "labels"))
         except (KeyError, TypeError) as exc:
             raise ModelError(
                 f"{self.model.name}: must return dictionaries with boxes, scores and labels"
@@ -105,7 +105,7 @@ class MaskRCNNDetector:
             raise ModelError(f"{self.model.name}: boxes or scores are not finite")
         keep = scores >= self.config.score_threshold
         if self._kept is not None:
-            keep &= torch.isin(labels, self._kept.to(labels.device))
+            keep &= torch.isin(labels, self._kept)
         order = torch.argsort(scores[keep], descending=True, stable=True)
         rows = torch.nonzero(keep).flatten()[order]
         if self.config.max_detections:
@@ -117,9 +117,9 @@ class MaskRCNNDetector:
                 f"{len(self.categories)} categories"
             )
         return Detections(
-            boxes=boxes.to(torch.float32).cpu().numpy(),
-            scores=scores.to(torch.float32).clamp(0, 1).cpu().numpy(),
-            labels=labels.to(torch.int64).cpu().numpy(),
+            boxes=boxes.to(torch.float32).numpy(),
+            scores=scores.to(torch.float32).clamp(0, 1).numpy(),
+            labels=labels.to(torch.int64).numpy(),
             masks=self._to_masks(output, rows, boxes, width, height),
         )
 
@@ -129,12 +129,12 @@ class MaskRCNNDetector:
         maps = output.get("masks")
         if maps is None:
             return (None,) * len(rows)
-        maps = maps[rows][:, 0]
+        maps = maps.cpu()[rows][:, 0]
         if not torch.isfinite(maps).all():
             raise ModelError(f"{self.model.name}: masks are not finite")
         if isinstance(self._module, GeneralizedRCNN):
             return tuple(paste_masks(maps, boxes, width, height))
-        return tuple(Mask(0, 0, m.cpu().numpy()).tight() for m in maps >= 0.5)
+        return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)
 
     # ---- set-up -----------------------------------------------------------------------------
 

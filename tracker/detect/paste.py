@@ -14,7 +14,7 @@ _PADDING = 1  # torchvision pads each map by one pixel before it is resized
 def paste_masks(
     probabilities: torch.Tensor, boxes: torch.Tensor, width: int, height: int
 ) -> list[Mask]:
-    """Resize each map into its box's window: (N, M, M) maps, (N, 4) xyxy boxes in px.
+    """Resize each map into its box's window: (N, M, M) maps, (N, 4) xyxy boxes in px, on the CPU.
 
     The pixels equal those of torchvision's `paste_masks_in_image(...) >= 0.5` bit for bit (the
     same rounding of the window, the same bilinear kernel), but no full-frame array is made.
@@ -28,7 +28,7 @@ def paste_masks(
         left, top = max(x1, 0), max(y1, 0)
         right, bottom = min(x2 + 1, width), min(y2 + 1, height)
         visible = resized[0, 0, top - y1 : max(bottom, top) - y1, left - x1 : max(right, left) - x1]
-        pasted.append(Mask(left, top, (visible >= THRESHOLD).cpu().numpy()).tight())
+        pasted.append(Mask(left, top, (visible >= THRESHOLD).numpy()).tight())
     return pasted
 
 
