@@ -135,6 +135,8 @@ def test_a_run_is_not_overwritten_by_accident(tracker, make_video, tmp_path):
     assert code == 2
     assert "already holds a run" in err
     assert (tmp_path / "out" / "tracks.jsonl").stat().st_mtime_ns == before
+    assert tracker("run", video, "--model", "none", "-o", "out", "-q", "--force")[0] == 2
+    assert (tmp_path / "out" / "tracks.jsonl").exists()  # kept until the new run can begin
     assert tracker("run", video, *TINY, "-o", "out", "-q", "--force")[0] == 0
     assert tracker("run", video, *TINY, "-q")[0] == 0
     assert tracker("run", video, *TINY, "-q")[0] == 0

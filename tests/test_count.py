@@ -139,7 +139,7 @@ def test_totals_per_class_bin_and_peak():
     totals.update(at((1, 0, 0), (3, 5, 5, 2)), 12.0)
     totals.update(Tracks.empty(), 35.0)
     totals.update(at((4, 0, 0)), 36.0)
-    assert dict(totals.unique()) == {1: 3, 2: 1}
+    assert dict(+totals.unique) == {1: 3, 2: 1}
     assert dict(totals.max_at_once) == {1: 2, 2: 1}
     rows = [(b.start, b.label, b.unique, b.new, b.max_at_once) for b in totals.finish()]
     assert rows == [(0, 1, 2, 2, 2), (10, 1, 1, 0, 1), (10, 2, 1, 1, 1), (30, 1, 1, 1, 1)]
@@ -151,7 +151,7 @@ def test_a_changed_vote_moves_the_object_to_its_last_class():
     totals = Totals(bin_s=10)
     totals.update(at((1, 0, 0, 2)), 0.0)
     totals.update(at((1, 0, 0, 3)), 1.0)
-    assert dict(totals.unique()) == {3: 1}
+    assert dict(+totals.unique) == {3: 1}
 
 
 def test_predicted_objects_are_not_seen():

@@ -94,6 +94,7 @@ def run_to_folder(
         folder = RunFolder(output, replace=replace)
         try:
             detector = get_detector()
+            folder.clear()
             sinks = _build_sinks(folder, config, source, detector.categories, redact(uri))
             folder.write_text("run.toml", _run_toml(uri, config, detector, started))
         except BaseException:

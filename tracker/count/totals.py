@@ -36,6 +36,7 @@ class Totals:
 
     def __init__(self, bin_s: float) -> None:
         self.objects: dict[int, SeenObject] = {}
+        self.unique: Counter[int] = Counter()  # label -> different objects so far
         self.max_at_once: Counter[int] = Counter()
         self.bins: list[BinCount] = []  # of the bins that are over
         self._bin_s = bin_s
@@ -54,8 +55,12 @@ class Totals:
             known = self.objects.get(id_)
             if known is None:
                 self.objects[id_] = SeenObject(id_, label, time, time)
+                self.unique[label] += 1
                 self._new_in_bin.add(id_)
             else:
+                if label != known.label:  # the vote of its life has changed
+                    self.unique[known.label] -= 1
+                    self.unique[label] += 1
                 known.label, known.last_seen = label, time
                 known.frames += 1
             self._in_bin[id_] = label
@@ -63,10 +68,6 @@ class Totals:
         for label, number in present.items():
             self.max_at_once[label] = max(self.max_at_once[label], number)
             self._peak_in_bin[label] = max(self._peak_in_bin[label], number)
-
-    def unique(self) -> Counter[int]:
-        """Return the number of different objects per label so far."""
-        return Counter(item.label for item in self.objects.values())
 
     def finish(self) -> list[BinCount]:
         """Close the last bin and return all of them, by time and label; empty bins have no line."""

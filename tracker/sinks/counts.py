@@ -66,7 +66,7 @@ class CountsSink:
 
     def summary(self) -> dict[str, Any]:
         """Return the content of counts.json."""
-        unique = self._totals.unique()
+        unique = +self._totals.unique  # without classes that lost all their votes
         objects = sorted(self._totals.objects.values(), key=lambda item: item.id)
         classes = {}
         for label in sorted(unique):

@@ -35,13 +35,20 @@ class RunFolder:
                 f"{path}: already holds a run ({present[0]}); give another --output, or --force to "
                 "replace it"
             )
+        self._old = present
         self._make()
-        for name in present:
-            (path / name).unlink()
 
     def __truediv__(self, name: str) -> Path:
         """Return the path of one of the run's files."""
         return self.path / name
+
+    def clear(self) -> None:
+        """Remove the run that was there; to be called when the new one is sure to begin."""
+        try:
+            for name in self._old:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as exc:
+            raise SinkError(f"{self.path}: cannot be cleared: {exc.strerror}") from exc
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file in one step."""

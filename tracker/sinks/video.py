@@ -49,7 +49,7 @@ class VideoSink:
         assert self._lines is not None
         self._totals.update(tracks, frame.time)
         self._lines.update(tracks, frame.index, frame.time)
-        unique = {self._categories[k]: n for k, n in self._totals.unique().items()}
+        unique = {self._categories[k]: n for k, n in self._totals.unique.items() if n}
         image = self._annotator.draw(result, unique=unique, lines=self._line_totals(self._lines))
         self._writer.write(image, frame.time)
 
