@@ -153,16 +153,21 @@ def test_a_run_is_not_overwritten_by_accident(tracker, make_video, tmp_path):
         (["good.mp4", *TINY, "--weights", "small.pth"], "1 tensors have another shape"),
         (["good.mp4", *TINY, "--weights", "none.pth"], "none.pth: no such weights file"),
         (["good.mp4", *TINY, "--set", "detector.devise=cpu"], "did you mean 'device'?"),
-        (["good.mp4", *TINY, "--config", "nothing"], "neither a file nor a shipped configuration"),
+        (
+            ["good.mp4", *TINY, "--config", "nothing"],
+            "neither a file nor a shipped configuration (default, fast-cpu,",
+        ),
         (["good.mp4", *TINY, "--config", "bad.toml"], "unknown key 'detector.modell'"),
         (["good.mp4", *TINY, "-o", "text.mp4"], "text.mp4: is a file, a run needs a folder"),
         (["good.mp4", *TINY, "-o", "/proc/nothing"], "/proc/nothing: cannot be written"),
         (["good.mp4", *TINY, "--classes", "persn"], "'persn' is none of the model's classes; did"),
         (["good.mp4", *TINY, "--line", "door=1,2,3"], "--line takes NAME=x1,y1,x2,y2"),
-        (["good.mp4", *TINY, "--line", "../door=1,2,3,4"], "count.lines"),
+        (["good.mp4", *TINY, "--line", "../door=1,2,3,4"], "with a name of letters, digits"),
+        (["good.mp4", *TINY, "--line", "far=500,500,900,900"], "outside the 96 x 64 px frame"),
+        (["good.mp4", *TINY, "--start", "2", "--end", "1"], "end (1) must be after start (2)"),
         (["good.mp4", *TINY, "--start", "soon"], "source.start must be seconds"),
         (["good.mp4", *TINY, "--start", "500"], "no frame lies between the start"),
-        (["good.mp4", *TINY, "--device", "tpu"], "detector.device must be"),
+        (["good.mp4", *TINY, "--device", "tpu"], "detector.device must match"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -190,7 +195,8 @@ def test_damage_is_said_at_the_end(tracker, make_video, tmp_path):
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
     code, out, _ = tracker("run", video, *TINY, "-o", "out")
     assert code == 0
-    assert "the input is damaged" in out
+    assert "input: " in out
+    assert "the video ends at" in out or "reading stopped" in out
     assert not json.loads((tmp_path / "out" / "report.json").read_text())["input"]["complete"]
 
 
@@ -235,15 +241,18 @@ def test_export(tracker, make_video, tmp_path, to):
         (["nowhere", "--to", "mot"], "holds no tracks.jsonl"),
         (["log.jsonl", "--to", "xml"], "--to must be one of jsonl, mot, mots"),
         (["log.jsonl", "--to", "mot"], "log.jsonl:1: is not valid JSON"),
-        (["log.jsonl", "--to", "jsonl", "-o", "log.jsonl"], "is the log itself"),
+        (["run", "--to", "csv", "-o", "run/counts.csv"], "is a file of the run itself"),
     ],
 )
 def test_export_errors(tracker, tmp_path, args, sentence):
-    (tmp_path / "log.jsonl").write_text("nonsense")
+    (tmp_path / "log.jsonl").write_text("nonsense\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tracks.jsonl").write_text("nonsense\n")
     code, _, err = tracker("export", *args)
     assert code == 2
     assert sentence in err
-    assert {p.name for p in tmp_path.iterdir()} == {"log.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"log.jsonl", "run"}
+    assert len(list((tmp_path / "run").iterdir())) == 1
 
 
 def test_models(tracker):

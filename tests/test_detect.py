@@ -184,7 +184,8 @@ def test_a_model_without_masks():
         (dict(model=model("build_overflow")), ModelError, "not finite"),
         (dict(model=model(), weights="missing.pth"), ModelError, "no such weights file"),
         (dict(model=model(), classes=("cat",)), ConfigError, "did you mean 'car'"),
-        (dict(model=model(), device="gpu"), ConfigError, "detector.device must be"),
+        (dict(model=":f"), ModelError, "package.module:function"),
+        (dict(model=model("build_boxes_only"), min_size=64), ConfigError, "has a fixed size"),
         (dict(model=model(), device="cuda:99"), ModelError, "cuda"),
     ],
 )

@@ -15,7 +15,7 @@ import tomli_w
 
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import RunConfig
-from tracker.errors import redact
+from tracker.errors import ModelError, SinkError, redact
 from tracker.pipeline import RunStats, run, stream
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import RunFolder
@@ -66,6 +66,8 @@ def track(
 
 def load_detector(config: RunConfig) -> Detector:
     """Load the model that the settings name; only here torch is imported. Raises ModelError."""
+    if config.detector.weights != "default" and not Path(config.detector.weights).is_file():
+        raise ModelError(f"{config.detector.weights}: no such weights file")
     from tracker.detect.inference import MaskRCNNDetector
 
     return MaskRCNNDetector(config.detector)
@@ -117,12 +119,15 @@ def run_to_folder(
         except BaseException as exc:
             error = exc
         if not stats.frames and error:
-            (folder / "run.toml").unlink(missing_ok=True)
-            folder.remove_if_empty()
+            folder.discard()
             raise error
         _, counts, video = sinks
-        report = _report(uri, source, stats, error, video.notes if video else [])
-        folder.write_json("report.json", report)
+        notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
+        report = _report(uri, source, stats, error, [note for note in notes if note])
+        try:
+            folder.write_json("report.json", report)
+        except SinkError as exc:
+            error = error or exc  # the first error is the one that explains
         if error:
             raise error
     return RunResult(output, stats, counts.summary(), report)
@@ -162,11 +167,12 @@ def _report(
         "error": redact(f"{error}") if error else None,
         "frames": stats.frames,
         "input": {
-            "complete": read.complete,
+            "complete": read.complete and error is None and not stats.stopped,
             "packets": read.packets,
             "frames": read.frames,
             "skipped": read.skipped,
             "dropped": read.dropped,
+            "unprocessed": read.frames - read.dropped - stats.frames,  # read ahead of a stop
             "bad_packets": read.bad_packets,
             "missing": read.missing,
             "suspect": read.suspect,

@@ -74,6 +74,14 @@ class SourceConfig(_Section):
     open_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs
     read_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs: longest silence
 
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> SourceConfig:
+        if self.end is not None:
+            (unit, start), (end_unit, end) = parse_position(self.start), parse_position(self.end)
+            if unit == end_unit and end <= start:
+                raise ValueError(f"end ({self.end}) must be after start ({self.start})")
+        return self
+
 
 class DetectorConfig(_Section):
     """How instances are found."""
@@ -86,9 +94,19 @@ class DetectorConfig(_Section):
     max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px
     max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None  # a frame
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None  # frames; none = by the device
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = (
+        "auto"  # auto, cpu, cuda, cuda:1, mps
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the backbone
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of the model; 0 = auto
+
+    @model_validator(mode="after")
+    def _sizes_are_ordered(self) -> DetectorConfig:
+        if self.min_size and self.max_size and self.min_size > self.max_size:
+            raise ValueError(
+                f"min_size ({self.min_size}) must not exceed max_size ({self.max_size})"
+            )
+        return self
 
 
 class TrackerConfig(_Section):
@@ -122,6 +140,17 @@ class TrackerConfig(_Section):
         6.0  # a lost track's velocity fades in this time
     )
     duplicate_overlap: Fraction01 = 0.7  # a new track so far inside another's mask or box is none
+
+    @model_validator(mode="after")
+    def _scores_are_ordered(self) -> TrackerConfig:
+        scores = {
+            name: getattr(self, name)
+            for name in ("weak_score", "confident_score", "new_score", "instant_score")
+        }
+        if list(scores.values()) != sorted(scores.values()):
+            said = ", ".join(f"{name} {value:g}" for name, value in scores.items())
+            raise ValueError(f"scores must ascend, got {said}")
+        return self
 
 
 class CountConfig(_Section):
@@ -183,10 +212,12 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunC
             raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    config = build_config(values, where=str(path)) if path is not None else None
+    if config is not None and not overrides:
+        return config
     for override in overrides:
         _apply(values, override)
-    where = str(path) if path is not None else "settings"
-    return build_config(values, where=where)
+    return build_config(values)
 
 
 def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
@@ -217,26 +248,33 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _sentences(error: ValidationError) -> Iterable[str]:
     seen = set()
     for item in error.errors(include_url=False):
-        location = [str(part) for part in item["loc"] if str(part) in _ALL_NAMES or _is_plain(part)]
-        name = ".".join(location)
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(location[:-1])
-            near = get_close_matches(location[-1], known, n=1)
+        unknown = item["type"] == "extra_forbidden"
+        parts = [str(part) for part in item["loc"] if unknown or not _is_union_member(part)]
+        name = ".".join(part for part in parts if part != "[key]")
+        message = item["msg"].removeprefix("Value error, ")
+        if unknown:
+            known = _known_keys(parts[:-1])
+            near = get_close_matches(parts[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             sentence = f"unknown key {name!r}; {hint}"
+        elif parts[:2] == ["count", "lines"] and len(parts) > 2:
+            rule = "needs a name of letters, digits, - and _, and four numbers x1, y1, x2, y2"
+            name = ".".join(parts[:3])
+            sentence = f"{name} {rule}"
+        elif item["type"] == "string_pattern_mismatch":
+            sentence = f"{name} must match {item['ctx']['pattern']}, got {item['input']!r:.60}"
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            message = message.replace("Input should be", "must be").removesuffix(" value")
-            got = "" if "got" in message else f", got {item['input']!r:.60}"
+            message = message.replace("Input should be", "must be")
+            got = "" if item["type"] == "value_error" else f", got {item['input']!r:.60}"
             sentence = f"{name} {message}{got}".strip()
         if name not in seen:  # a union reports one error per member: the first is enough
             yield sentence
         seen.add(name)
 
 
-def _is_plain(part: int | str) -> bool:
-    """Tell a user's key or index from pydantic's own names for members of a union."""
-    return isinstance(part, int) or not re.search(r"[\[\](]|^(float|str|int|none)$", part)
+def _is_union_member(part: int | str) -> bool:
+    """Tell pydantic's own names for the members of a union from a user's keys."""
+    return isinstance(part, str) and re.search(r"[(\]]|^(float|str|int|none)$", part) is not None
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:
@@ -244,13 +282,3 @@ def _known_keys(path: Sequence[str]) -> list[str]:
     for part in path:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-_ALL_NAMES = {
-    *RunConfig.model_fields,
-    *(
-        key
-        for section in (SourceConfig, DetectorConfig, TrackerConfig, CountConfig, OutputConfig)
-        for key in section.model_fields
-    ),
-}

@@ -54,6 +54,7 @@ class Annotator:
     def __init__(self, categories: Sequence[str], config: OutputConfig | None = None) -> None:
         self._categories = categories
         self._config = config or OutputConfig()
+        self._size: tuple[int, int] | None = None  # px, of the latest frame
         self._trails: dict[int, deque[tuple[float, float, float]]] = {}  # id -> time, x, y
 
     def draw(
@@ -79,17 +80,20 @@ class Annotator:
                 pen.box(box, color, dashed=not seen)
         for total in lines:
             pen.line(total)
+        if self._config.panel:
+            pen.panel(self._panel_lines(result, unique or {}, lines))
         if self._config.labels:
             for row in np.argsort(tracks.boxes[:, 3], kind="stable").tolist():  # near ones on top
                 name = self._categories[int(tracks.labels[row])]
                 text = f"#{tracks.ids[row]} {name} {tracks.scores[row]:.2f}"
                 pen.label(text, tracks.boxes[row], colors[row])
-        if self._config.panel:
-            pen.panel(self._panel_lines(result, unique or {}, lines))
         return image
 
     def _extend_trails(self, result: FrameResult) -> None:
         now, tracks = result.frame.time, result.tracks
+        if self._size != (size := (result.frame.width, result.frame.height)):
+            self._trails.clear()
+            self._size = size
         for id_, box in zip(tracks.ids.tolist(), tracks.boxes, strict=True):
             trail = self._trails.setdefault(id_, deque())
             x, y = float(box[0] + box[2]) / 2, float(box[3])

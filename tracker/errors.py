@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 
-_USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s'\"<>]*@", re.IGNORECASE)
+_USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\r\n]*@", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(
-    r"([?&;](?:[a-z_-]*(?:pass|pwd|token|secret|auth|key|sig|user)[a-z_-]*)=)[^&\s'\"<>]*",
+    r"([?&;#][\w.-]*(?:pas|pw|psk|token|secret|auth|key|sig|cred|user?|usr|login)[\w.-]*=)"
+    r"[^&\s]*",
     re.IGNORECASE,
 )
 
@@ -57,7 +58,8 @@ class MissingExtraError(TrackerError, ImportError):
 def redact(text: str) -> str:
     """Remove user names, passwords and tokens of every URL in `text`.
 
-    A password may itself hold `@`, `/`, `#` or `?`, so everything up to the last `@` goes: for
-    an odd path with an `@` that hides too much, never too little.
+    A password may itself hold `@`, `/`, `#`, `?`, spaces or quotes, so everything up to the last
+    `@` of the line goes: where a path or the text behind has an `@` too, that hides too much,
+    never too little.
     """
     return _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))

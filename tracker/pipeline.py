@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from tracker.errors import TrackerError
 from tracker.prefetch import prefetch
 from tracker.types import Associator, Detections, Detector, Frame, FrameResult, Sink, Source
 
@@ -109,6 +110,8 @@ def run(
                     break
     except BaseException as exc:
         error = exc
+        if isinstance(exc, TrackerError) and should_stop():
+            stats.stopped, error = True, None  # a silent camera ends by its time-out
     for sink in sinks:
         try:
             sink.close()

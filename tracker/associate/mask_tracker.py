@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
-from tracker.associate.track import Life, Track, coast, track_from_json, track_to_json
+from tracker.associate.track import Life, Track, coast, rescale, track_from_json, track_to_json
 from tracker.boxes import (
     box_area,
     box_intersection,
@@ -44,21 +44,25 @@ class MaskTracker:
         self._tracks: list[Track] = []
         self._next_id = 1
         self._now: float | None = None
+        self._step = 0.0  # s, between the latest two frames
+        self._size: tuple[int, int] | None = None  # px, of the frames, where they are given
 
     def update(
         self,
         detections: Detections,
         time: float,
-        image: Image | None = None,  # noqa: ARG002 - part of the protocol
+        image: Image | None = None,
     ) -> Tracks:
         """Advance to `time` (s) and return the confirmed tracks present there.
 
-        Raises ValueError if time runs backwards. `image` is not used: this associator looks at
-        detections only.
+        Raises ValueError if time runs backwards. Of `image` only the size is used.
         """
         if self._now is not None and time < self._now:
             raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
+        if image is not None:
+            self._fit_to(image.shape[1], image.shape[0])
         self._predict(time)
+        self._forget(time)
         was_seen = [track for track in self._tracks if track.source >= 0]
         for track in self._tracks:
             track.source = -1
@@ -67,7 +71,6 @@ class MaskTracker:
             if track.source < 0:
                 coast(track)
         self._start(detections, left_over, time)
-        self._forget(time)
         return self._report(time)
 
     def state(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class MaskTracker:
             "version": STATE_VERSION,
             "next_id": self._next_id,
             "now": self._now,
+            "size": self._size,
             "tracks": [track_to_json(track) for track in self._tracks],
         }
 
@@ -84,13 +88,21 @@ class MaskTracker:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
         self._next_id, self._now = int(state["next_id"]), state["now"]
+        self._size = tuple(state["size"]) if state["size"] else None
         self._tracks = [track_from_json(item) for item in state["tracks"]]
+
+    def _fit_to(self, width: int, height: int) -> None:
+        """Follow a change of the picture's size: what is known is scaled to the new one."""
+        if self._size not in (None, (width, height)):
+            for track in self._tracks:
+                rescale(track, width / self._size[0], height / self._size[1])
+        self._size = (width, height)
 
     # ---- prediction -------------------------------------------------------------------------
 
     def _predict(self, time: float) -> None:
         dt = 0.0 if self._now is None else time - self._now
-        self._now = time
+        self._now, self._step = time, dt
         if not self._tracks:
             return
         mean, covariance = self._stacked()
@@ -123,7 +135,9 @@ class MaskTracker:
         part = np.ix_(free, confident)
         self._take(assign(alike[part], minimum[part]), free, confident, detections, time)
 
-        recent = [i for i in free if time - self._tracks[i].seen <= config.weak_gap_s]
+        # At low frame rates the frame before this one is always recent.
+        gap = max(config.weak_gap_s, self._step)
+        recent = [i for i in free if time - self._tracks[i].seen <= gap + 1e-9]
         part = np.ix_(recent, weak)
         self._take(assign(alike[part], minimum[part]), recent, weak, detections, time)
 
@@ -273,8 +287,11 @@ class MaskTracker:
 
     def _forget(self, time: float) -> None:
         def kept(track: Track) -> bool:
-            limit = self.config.memory_s if track.id else self.config.tentative_gap_s
-            return time - track.seen <= limit
+            if track.id:
+                return time - track.seen <= self.config.memory_s
+            # At low frame rates one frame is longer than the gap: it may always be missed.
+            gap = max(self.config.tentative_gap_s, self._step)
+            return time - track.seen <= min(gap, self.config.memory_s) + 1e-9
 
         self._tracks = [track for track in self._tracks if kept(track)]
 
@@ -284,7 +301,8 @@ class MaskTracker:
         present = [
             track
             for track in self._tracks
-            if track.id and (track.source >= 0 or time - track.seen <= self.config.coast_s)
+            if track.id
+            and (track.source >= 0 or 0 <= time - track.seen - 1e-9 <= self.config.coast_s)
         ]
         if not present:
             return Tracks.empty()

@@ -65,13 +65,23 @@ def coast(track: Track) -> None:
     track.mean = mean
 
 
+def rescale(track: Track, sx: float, sy: float) -> None:
+    """Bring a track into a picture of another size; its mask is known again when it is seen."""
+    scale = np.array([sx, sy, sx, sy])
+    track.mean = track.mean * scale[:, None]
+    track.covariance = track.covariance * (scale**2)[:, None]
+    track.cruise = track.cruise * scale
+    track.box = track.box * scale
+    track.mask = None
+
+
 def track_to_json(track: Track) -> dict[str, Any]:
     mask = None
     if track.mask is not None:  # the window stands in for the frame, which the tracker never sees
         height, width = track.mask.bits.shape
         window = Mask(0, 0, track.mask.bits)
         rle = mask_to_rle(window, width, height) if window.bits.size else None
-        mask = {"x": track.mask.x, "y": track.mask.y, "rle": rle}
+        mask = {"x": track.mask.x, "y": track.mask.y, "size": [height, width], "rle": rle}
     return {
         "mean": track.mean.tolist(),
         "covariance": track.covariance.tolist(),
@@ -90,10 +100,13 @@ def track_to_json(track: Track) -> dict[str, Any]:
 def track_from_json(item: dict[str, Any]) -> Track:
     mask = None
     if item["mask"] is not None:
-        window = rle_to_mask(item["mask"]["rle"]) if item["mask"]["rle"] else None
-        bits = window.bits if window else np.zeros((0, 0), np.bool_)
-        offset = (window.x, window.y) if window else (0, 0)
-        mask = Mask(item["mask"]["x"] + offset[0], item["mask"]["y"] + offset[1], bits)
+        x, y, (height, width) = item["mask"]["x"], item["mask"]["y"], item["mask"]["size"]
+        bits = np.zeros((height, width), np.bool_)
+        if item["mask"]["rle"]:
+            seen = rle_to_mask(item["mask"]["rle"])
+            x1, y1, x2, y2 = seen.box
+            bits[y1:y2, x1:x2] = seen.bits
+        mask = Mask(x, y, bits)
     return Track(
         mean=np.array(item["mean"], np.float64),
         covariance=np.array(item["covariance"], np.float64),

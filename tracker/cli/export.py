@@ -9,6 +9,7 @@ import typer
 
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
+from tracker.sinks.folder import FILES
 
 
 def export(
@@ -33,10 +34,14 @@ def export(
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
     log_path = run / "tracks.jsonl" if run.is_dir() else run
     if not log_path.is_file():
-        raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a finished run")
+        log_path = run / "tracks.jsonl.part"  # what a killed run left
+    if not log_path.is_file():
+        raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
     target_format = get_format(to)
-    target = output or log_path.with_name(f"tracks-{to}{target_format.SUFFIX}")
-    if target.resolve() == log_path.resolve():
-        raise ConfigError(f"{target}: is the log itself; give another --output")
+    suffix = target_format.SUFFIX
+    name = "tracks" if to == suffix.lstrip(".") else f"tracks-{to}"
+    target = output or log_path.with_name(name + suffix)
+    if target.name in FILES and target.resolve().parent == log_path.resolve().parent:
+        raise ConfigError(f"{target}: is a file of the run itself; give another --output")
     target_format.write(get_format("jsonl").read(log_path), target)
     typer.echo(str(target))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -17,8 +19,9 @@ from rich.table import Table
 from tracker.assemble import RunResult
 from tracker.errors import redact
 from tracker.pipeline import RunStats
-from tracker.types import FrameResult, Source
+from tracker.types import FrameResult, Source, StreamInfo
 
+T = TypeVar("T")
 _PLAIN_EVERY_S = 10.0  # a line so often where there is no terminal
 
 
@@ -42,12 +45,10 @@ class Progress:
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task(self._name, total=None, fps="")
+        self._task = self._bar.add_task(escape(self._name), total=None, fps="")
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
-        if self._show:
-            self._say(f"{self._name}: loading the model")
         return self
 
     def __exit__(
@@ -59,10 +60,27 @@ class Progress:
         if self._rich and self._live.is_started:
             self._live.stop()
 
-    def start(self, source: Source, categories: Sequence[str]) -> None:
-        """Show what is known of the source."""
-        info, self._categories = source.info, categories
-        self._total = info.frame_count
+    def while_loading(self, load: Callable[[], T]) -> Callable[[], T]:
+        """Return `load`, announced: the source is known to be good by then."""
+
+        def announced() -> T:
+            if self._show:
+                self._say(f"{self._name}: loading the model")
+            return load()
+
+        return announced
+
+    def when_started(self, also: Callable[[], None]) -> Callable[[Source, Sequence[str]], None]:
+        """Return what shows the source's facts, after it has called `also`."""
+
+        def start(source: Source, categories: Sequence[str]) -> None:
+            also()
+            self._start(source.info, categories)
+
+        return start
+
+    def _start(self, info: StreamInfo, categories: Sequence[str]) -> None:
+        self._categories, self._total = categories, info.frame_count
         self._bar.update(self._task, total=info.frame_count)
         if not self._show:
             return
@@ -74,10 +92,10 @@ class Progress:
 
     def advance(self, result: FrameResult, stats: RunStats) -> None:
         """Show the newest frame."""
-        self._newest = max(result.tracks.ids.tolist(), default=self._newest)
+        self._newest = max([self._newest, *result.tracks.ids.tolist()])
         if self._rich:
             fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
-            self._bar.update(self._task, completed=result.frame.index + 1, fps=f"{fps:.1f} fps")
+            self._bar.update(self._task, completed=stats.frames, fps=f"{fps:.1f} fps")
             if time.monotonic() - self._last_line > 0.25:
                 self._last_line = time.monotonic()
                 self._live.update(self._view(result, stats))
@@ -86,8 +104,7 @@ class Progress:
             of = f"/{self._total}" if self._total else ""
             fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
             self._say(
-                f"{self._name}: frame {result.frame.index + 1}{of}, {fps:.1f} fps, "
-                f"{self._in_view(result)}"
+                f"{self._name}: {stats.frames}{of} frames, {fps:.1f} fps, {self._in_view(result)}"
             )
 
     def _view(self, result: FrameResult, stats: RunStats) -> Table:
@@ -95,7 +112,7 @@ class Progress:
         view.add_row(self._bar)
         speeds = "  ".join(f"{name} {stage.fps:.1f}" for name, stage in stats.stages.items())
         view.add_row(
-            f"  [dim]in view: {self._in_view(result)}   newest id {self._newest}   "
+            f"  [dim]in view: {escape(self._in_view(result))}   newest id {self._newest}   "
             f"fps alone: {speeds}[/dim]"
         )
         return view
@@ -120,7 +137,7 @@ def print_summary(result: RunResult) -> None:
     ranked = sorted(counts["classes"].items(), key=lambda item: (-item[1]["unique"], item[0]))
     for name, item in ranked:
         table.add_row(
-            name,
+            escape(name),
             str(item["unique"]),
             str(item["max_at_once"]),
             f"{item['first_seen']:.2f} s",
@@ -132,15 +149,19 @@ def print_summary(result: RunResult) -> None:
         console.print("no objects found")
     for name, ways in counts["lines"].items():
         of_ways = [f"{sum(ways[way].values())} {way}" for way in ("in", "out")]
-        console.print(f"line {name}: {', '.join(of_ways)}", highlight=False)
-    if not read["complete"]:
-        lost = {k: read[k] for k in ("bad_packets", "missing", "suspect", "dropped") if read[k]}
-        facts = [f"{number} {name.replace('_', ' ')}" for name, number in lost.items()]
-        console.print(f"the input is damaged: {', '.join([*facts, *read['notes']])}")
+        console.print(f"line {name}: {', '.join(of_ways)}", highlight=False, markup=False)
+    counted = ("bad_packets", "missing", "suspect", "dropped", "clock_jumps", "size_changes")
+    facts = [f"{read[key]} {key.replace('_', ' ')}" for key in counted if read[key]]
+    if facts or read["notes"]:
+        text = "; ".join([", ".join(facts), *read["notes"]] if facts else read["notes"])
+        console.print(f"input: {text}", markup=False, highlight=False, soft_wrap=True)
+    for note in report["output"]["notes"]:
+        console.print(f"output: {note}", markup=False, highlight=False, soft_wrap=True)
     end = "" if report["finished"] else ", stopped before the end"
     console.print(
         f"{report['frames']} frames in {speed['wall_s']:.1f} s "
         f"({speed['fps']:.1f} fps{end}) -> {result.folder}/",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )

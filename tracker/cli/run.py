@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,8 @@ from tracker.assemble import RunResult, load_detector, run_to_folder
 from tracker.cli.progress import Progress, print_summary
 from tracker.config import load_config
 from tracker.errors import ConfigError, TrackerError, redact
+
+_SECOND_SIGNAL_S = 1.0
 
 
 def run(
@@ -68,7 +73,9 @@ def run(
     line: Annotated[
         list[str] | None,
         typer.Option(
-            help="Counting line NAME=x1,y1,x2,y2 in px or fractions of the frame; may be repeated."
+            help="Counting line NAME=x1,y1,x2,y2 in px or fractions of the frame; may be repeated. "
+            "In is from its left to its right side, seen from the first point to the second: "
+            "downwards for a line drawn from left to right."
         ),
     ] = None,
     start: Annotated[
@@ -117,77 +124,78 @@ def run(
         *_option("detector.weights", weights),
         *_option("detector.device", device),
         *([f"detector.classes={json.dumps(_split(classes))}"] if classes is not None else []),
-        *map(_line_setting, line or ()),
+        *_line_settings(line or ()),
         *([] if video else ["output.video=false"]),
         *(settings or ()),
     ]
     resolved = load_config(_find_config(config), overrides)
     folders = _folders(videos, output, replace=force)
-    get_detector = cache(lambda: load_detector(resolved))  # one model for all videos
+    load = cache(lambda: load_detector(resolved))  # one model for all videos
     failures = 0
-    with _stop_on_signal() as stopped:
+    with _Signals() as signals:
         for uri, folder in zip(videos, folders, strict=True):
-            if stopped():
+            if signals.stopped():
                 break
             progress = Progress(uri, show=not (quiet or as_json))
+
             try:
-                with progress:
+                with progress, signals.noted() as frames_flow:
                     result = run_to_folder(
                         uri,
                         resolved,
                         folder,
-                        get_detector=get_detector,
+                        get_detector=progress.while_loading(load),
                         replace=force,
-                        on_start=progress.start,
+                        on_start=progress.when_started(frames_flow),
                         on_result=progress.advance,
-                        should_stop=stopped,
+                        should_stop=signals.stopped,
                     )
             except TrackerError as exc:
                 if len(videos) == 1:
                     raise
                 failures += 1
                 sys.stderr.write(f"tracker: {redact(str(exc))}\n")
+                if as_json:
+                    failure = {"source": redact(uri), "finished": False, "error": redact(str(exc))}
+                    sys.stdout.write(json.dumps(failure) + "\n")
                 continue
             if as_json:
                 sys.stdout.write(json.dumps(_summary(result)) + "\n")
                 sys.stdout.flush()
             elif not quiet:
                 print_summary(result)
+    if signals.stopped():
+        raise typer.Exit(130)
     if failures:
         sys.stderr.write(f"tracker: {failures} of {len(videos)} videos failed\n")
         raise typer.Exit(1)
-    if stopped():
-        raise typer.Exit(130)
 
 
 def _option(key: str, value: str | None) -> list[str]:
-    return [] if value is None else [f"{key}={json.dumps(_number(value))}"]
-
-
-def _number(value: str) -> int | float | str:
-    """Keep what looks like a number a number: settings are strict about types."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
+    return [] if value is None else [f"{key}={json.dumps(value)}"]
 
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _line_setting(text: str) -> str:
-    name, separator, points = text.partition("=")
-    values = points.split(",")
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        numbers = []
-    if not separator or len(numbers) != 4:
-        raise ConfigError(f"--line takes NAME=x1,y1,x2,y2, got {text!r}")
-    return f"count.lines.{name.strip()}={numbers}"
+def _line_settings(lines: Sequence[str]) -> list[str]:
+    settings: dict[str, str] = {}
+    for text in lines:
+        name, _, points = text.partition("=")
+        try:
+            numbers = [float(value) for value in points.split(",")]
+        except ValueError:
+            numbers = []
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or len(numbers) != 4:
+            raise ConfigError(
+                "--line takes NAME=x1,y1,x2,y2 with a name of letters, digits, - and _, "
+                f"got {text!r}"
+            )
+        if name in settings:
+            raise ConfigError(f"--line {name} is given twice; every line needs a name of its own")
+        settings[name] = f"count.lines.{name}={numbers}"
+    return list(settings.values())
 
 
 def _find_config(name: str | None) -> Path | None:
@@ -197,10 +205,16 @@ def _find_config(name: str | None) -> Path | None:
     if Path(name).is_file() or name.endswith(".toml"):
         return Path(name)
     package = Path(__file__).parents[1]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    raise ConfigError(f"--config {name}: is neither a file nor a shipped configuration")
+    shipped = {
+        path.stem: path
+        for folder in (package.parent / "configs", package / "configs")
+        for path in sorted(folder.glob("*.toml"))
+    }
+    if name not in shipped:
+        raise ConfigError(
+            f"--config {name}: is neither a file nor a shipped configuration ({', '.join(shipped)})"
+        )
+    return shipped[name]
 
 
 def _folders(videos: list[str], output: Path | None, *, replace: bool) -> list[Path]:
@@ -231,22 +245,48 @@ def _name(uri: str) -> str:
     return safe[:64] or "video"
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[Any]:
-    """Yield a function that tells whether to stop; a second signal stops at once."""
-    caught: list[int] = []
+class _Signals:
+    """SIGINT and SIGTERM: while frames flow finish the files, before break off, twice leave now."""
 
-    def handle(number: int, _: Any) -> None:
-        caught.append(number)
-        if len(caught) > 1:
-            raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self._first: float | None = None  # s, monotonic
+        self._flowing = False
+        self._previous: dict[int, Any] = {}
 
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in previous.items():
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def stopped(self) -> bool:
+        """Whether a signal has come."""
+        return self._first is not None
+
+    @contextmanager
+    def noted(self) -> Iterator[Callable[[], None]]:
+        """Yield a function; once it is called, a signal is only noted until the block ends."""
+
+        def frames_flow() -> None:
+            self._flowing = True
+
+        try:
+            yield frames_flow
+        finally:
+            self._flowing = False
+
+    def _handle(self, number: int, _: object) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            if not self._flowing:
+                raise KeyboardInterrupt
+        elif now - self._first > _SECOND_SIGNAL_S:  # sooner it is the same wish, delivered twice
+            sys.stderr.write("tracker: stopped at once; unfinished files end in .part\n")
+            os._exit(128 + number)
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tracker.errors import ConfigError
 from tracker.types import Tracks
 
 Point = tuple[float, float]
 Direction = Literal["in", "out"]
 _SMALLEST_MARGIN = 2.0  # px: jitter of a box that no object's size explains
+_SHORTEST_LINE = 3.0  # px: shorter ones are fractions with a slip
 _FORGET_S = 60.0  # an object unseen for so long crosses nothing any more
 
 
@@ -82,6 +84,21 @@ class LineCounter:
         self._hysteresis = hysteresis
         self._paths: dict[tuple[str, int], _Path] = {}
         self._next_clean_up = _FORGET_S
+        self._size: tuple[int, int] | None = None  # px, of the frames so far
+
+    def resize(self, width: int, height: int) -> None:
+        """Say how large the next frames are, px; lines and paths are scaled where that changes."""
+        if self._size not in (None, (width, height)):
+            sx, sy = width / self._size[0], height / self._size[1]
+
+            def scaled(point: Point) -> Point:
+                return point[0] * sx, point[1] * sy
+
+            self.lines = [Line(li.name, scaled(li.start), scaled(li.end)) for li in self.lines]
+            for path in self._paths.values():
+                path.last = scaled(path.last)
+                path.met = scaled(path.met) if path.met else None
+        self._size = (width, height)
 
     def update(self, tracks: Tracks, frame: int, time: float) -> list[Crossing]:
         """Take in one frame and return the crossings completed in it."""
@@ -115,7 +132,9 @@ class LineCounter:
         sure = 0 if abs(distance) < margin else (1 if distance > 0 else -1)
         path = self._paths.get((line.name, id_))
         if path is None:
-            self._paths[line.name, id_] = _Path(sure, point, seen=time)
+            # A track is confirmed after it was seen: born within the margin, it has a side too.
+            side = 0 if abs(distance) < _SMALLEST_MARGIN else (1 if distance > 0 else -1)
+            self._paths[line.name, id_] = _Path(side, point, seen=time)
             return None
         before = line.side(path.last)
         if (before <= 0) != (distance <= 0):
@@ -137,10 +156,21 @@ class LineCounter:
 def resolve_lines(
     lines: Mapping[str, tuple[float, float, float, float]], width: int, height: int
 ) -> list[Line]:
-    """Turn settings into lines in px; four values in [0, 1] are fractions of the frame."""
+    """Turn settings into lines in px; four values in [0, 1] are fractions of the frame.
+
+    Raises ConfigError for a line that is shorter than 3 px or wholly beside the frame.
+    """
     resolved = []
     for name, (x1, y1, x2, y2) in lines.items():
         fractions = all(0 <= value <= 1 for value in (x1, y1, x2, y2))
         sx, sy = (width, height) if fractions else (1, 1)
-        resolved.append(Line(name, (x1 * sx, y1 * sy), (x2 * sx, y2 * sy)))
+        line = Line(name, (x1 * sx, y1 * sy), (x2 * sx, y2 * sy))
+        (ax, ay), (bx, by) = line.start, line.end
+        beside = max(ax, bx) < 0 or min(ax, bx) > width or max(ay, by) < 0 or min(ay, by) > height
+        if beside or np.hypot(bx - ax, by - ay) < _SHORTEST_LINE:
+            raise ConfigError(
+                f"line {name!r} from {ax:g},{ay:g} to {bx:g},{by:g} px is too short or outside the "
+                f"{width} x {height} px frame"
+            )
+        resolved.append(line)
     return resolved

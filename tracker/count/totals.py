@@ -23,6 +23,7 @@ class SeenObject:
 class BinCount:
     """One class in one time bin."""
 
+    number: int  # from 0
     start: float  # s
     end: float  # s
     label: int
@@ -47,8 +48,8 @@ class Totals:
 
     def update(self, tracks: Tracks, time: float) -> None:
         """Take in one frame; only objects that were seen in it count, not predicted ones."""
-        while time >= (self._bin + 1) * self._bin_s:
-            self._close_bin(int(time // self._bin_s))
+        if (number := self.bin_of(time)) > self._bin:
+            self._close_bin(number)
         present: Counter[int] = Counter()
         seen = tracks.observed
         for id_, label in zip(tracks.ids[seen].tolist(), tracks.labels[seen].tolist(), strict=True):
@@ -69,6 +70,10 @@ class Totals:
             self.max_at_once[label] = max(self.max_at_once[label], number)
             self._peak_in_bin[label] = max(self._peak_in_bin[label], number)
 
+    def bin_of(self, time: float) -> int:
+        """Return the number of the bin that holds `time` (s); its start belongs to it."""
+        return int(time / self._bin_s + 1e-9)  # 0.3 / 0.1 is a hair below 3
+
     def finish(self) -> list[BinCount]:
         """Close the last bin and return all of them, by time and label; empty bins have no line."""
         self._close_bin(self._bin + 1)
@@ -80,7 +85,13 @@ class Totals:
         new = Counter(self._in_bin[id_] for id_ in self._new_in_bin)
         self.bins += [
             BinCount(
-                start, start + self._bin_s, label, number, new[label], self._peak_in_bin[label]
+                self._bin,
+                start,
+                start + self._bin_s,
+                label,
+                number,
+                new[label],
+                self._peak_in_bin[label],
             )
             for label, number in sorted(per_label.items())
         ]

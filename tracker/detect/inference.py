@@ -145,14 +145,18 @@ class MaskRCNNDetector:
         except (RuntimeError, AssertionError) as exc:
             why = str(exc).partition("\n")[0]
             raise ModelError(f"{config.model} does not fit on {self.device}: {why}") from exc
+        transform = getattr(module, "transform", None)
+        if config.min_size or config.max_size:
+            if transform is None or getattr(transform, "fixed_size", None):
+                raise ConfigError(
+                    f"{config.model}: has a fixed size; leave out min_size and max_size"
+                )
+            transform.min_size = (config.min_size,) if config.min_size else transform.min_size
+            transform.max_size = config.max_size or transform.max_size
         if not isinstance(module, GeneralizedRCNN):
             return
         backbone: nn.Module = module.backbone
         backbone.to(self.precision).to(memory_format=torch.channels_last)
-        if config.min_size:
-            module.transform.min_size = (config.min_size,)
-        if config.max_size:
-            module.transform.max_size = config.max_size
         if hasattr(module.roi_heads, "score_thresh"):
             module.roi_heads.score_thresh = config.score_threshold
         if config.max_detections and hasattr(module.roi_heads, "detections_per_img"):

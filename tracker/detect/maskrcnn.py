@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import io
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -22,6 +24,7 @@ from torchvision.models import detection, get_model_builder, get_model_weights, 
 from tracker.config import DetectorConfig
 from tracker.errors import ModelError
 
+T = TypeVar("T")
 _CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
 
 
@@ -88,7 +91,8 @@ def download(name: str) -> Path:
     Raises ModelError.
     """
     _check_name(name)
-    _default_state(name)
+    weights = get_model_weights(name).DEFAULT
+    _fetched(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
     path = _card(name).cached
     if path is None:
         raise ModelError(f"{name}: the weights vanished after the download")
@@ -101,20 +105,20 @@ def download(name: str) -> Path:
 def _from_torchvision(config: DetectorConfig) -> LoadedModel:
     name = config.model
     _check_name(name)
-    card = _card(name)
-    if config.weights == "default":
-        state, categories = _default_state(name), card.categories
-        source, digest = card.weights, _sha256(card.cached) if card.cached else None
-    else:
-        path = Path(config.weights)
-        state, stored = read_weights(path)
-        classes = len(state[_CLASSIFIER]) if _CLASSIFIER in state else len(card.categories)
-        categories = _categories(stored, classes, card.categories)
-        source, digest = str(path), _sha256(path)
     build: Callable[..., nn.Module] = get_model_builder(name)
+    if config.weights == "default":
+        # By the builder itself: with its own weights it also sets their batch norms' epsilon.
+        module = _fetched(name, lambda: build(weights=get_model_weights(name).DEFAULT))
+        card = _card(name)
+        digest = _sha256(card.cached) if card.cached else None
+        return LoadedModel(module, card.categories, name, card.weights, digest)
+    path, default = Path(config.weights), _card(name).categories
+    state, stored = read_weights(path)
+    classes = len(state[_CLASSIFIER]) if _CLASSIFIER in state else len(default)
+    categories = _categories(stored, classes, default)
     module = build(weights=None, weights_backbone=None, num_classes=len(categories))
-    _load_state(module, state, source, name)
-    return LoadedModel(module, categories, name, source, digest)
+    _load_state(module, state, str(path), name)
+    return LoadedModel(module, categories, name, str(path), _sha256(path))
 
 
 def _check_name(name: str) -> None:
@@ -141,17 +145,18 @@ def _card(name: str) -> ModelCard:
     )
 
 
-def _default_state(name: str) -> Mapping[str, torch.Tensor]:
+def _fetched(name: str, fetch: Callable[[], T]) -> T:
+    """Call what may download weights; say what to do where they cannot be had."""
     weights = get_model_weights(name).DEFAULT
     try:
-        state: Mapping[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        with redirect_stderr(io.StringIO()):  # torch announces the download there
+            return fetch()
     except (OSError, RuntimeError, pickle.UnpicklingError) as exc:
         why = getattr(exc, "reason", None) or str(exc).partition("\n")[0]
         raise ModelError(
             f"the weights of {name} cannot be had ({why}); fetch {weights.url} where there is a "
             "network and give the file with --weights"
         ) from exc
-    return state
 
 
 # ---- factories of the user ------------------------------------------------------------------
@@ -183,6 +188,10 @@ def _from_factory(config: DetectorConfig) -> LoadedModel:
 
 
 def _find_factory(place: str, function: str) -> Callable[[], Any]:
+    if not place or not function:
+        raise ModelError(
+            "detector.model must be a name, package.module:function or file.py:function"
+        )
     try:
         if place.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(place).stem, place)
@@ -219,7 +228,7 @@ def read_weights(path: Path) -> tuple[Mapping[str, torch.Tensor], tuple[str, ...
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise ModelError(
-            f"{path}: is refused: it is damaged or holds code, not only tensors"
+            f"{path}: refused: the file is damaged or holds code, not only tensors"
         ) from exc
     except Exception as exc:
         why = str(exc).partition("\n")[0]

@@ -41,7 +41,7 @@ def read(path: Path) -> TrackLog:
 
     A last line that was cut off by a crash is left out. Raises FormatError.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, drop_cut=True)
     number, text = next(lines, (1, ""))
     header = _parse(path, number, text)
     if header.get("format") != FORMAT:
@@ -104,12 +104,7 @@ def _to_json(row: Row, frame: LoggedFrame, categories: Sequence[str]) -> dict[st
 def _frames(path: Path, lines: Iterator[tuple[int, str]], info: LogInfo) -> Iterator[LoggedFrame]:
     last_index, last_time = -1, 0.0
     for number, text in lines:
-        try:
-            line = _parse(path, number, text)
-        except FormatError:
-            if next(lines, None) is None and not text.endswith("}"):
-                return
-            raise
+        line = _parse(path, number, text)
         try:
             frame = LoggedFrame(
                 index=int(line["frame"]),

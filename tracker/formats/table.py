@@ -10,7 +10,7 @@ from typing import Any
 
 from tracker.errors import FormatError
 from tracker.formats.rows import Row, to_rows, to_tracks
-from tracker.formats.text import new_file, read_lines
+from tracker.formats.text import LONGEST_LINE, new_file, read_lines
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
@@ -118,6 +118,7 @@ def _values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _fields(path: Path, number: int, text: str) -> list[str]:
+    csv.field_size_limit(LONGEST_LINE)  # the default of 128 kB is less than a large mask takes
     try:
         return next(csv.reader([text]), [])
     except csv.Error as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,20 +20,25 @@ def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     part = path.with_name(path.name + ".part")
     encoding = None if "b" in mode else "utf-8"
     newline = None if "b" in mode else ""
+    errors = None if "b" in mode else "backslashreplace"  # names of files need not be UTF-8
     try:
-        with part.open(mode, encoding=encoding, newline=newline) as file:
+        with part.open(mode, encoding=encoding, newline=newline, errors=errors) as file:
             yield file
         part.replace(path)
     except OSError as exc:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line numbers from 1 and lines without their ends; raise FormatError."""
+def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield line numbers from 1 and lines without their ends; raise FormatError.
+
+    With `drop_cut` a last line without an end, as a crash leaves it, is left out.
+    """
     try:
         with path.open("rb") as file:
             number = 0
@@ -41,6 +46,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(line) > LONGEST_LINE:
                     raise FormatError(f"{path}:{number}: is longer than {LONGEST_LINE} bytes")
+                if not line.endswith(b"\n") and drop_cut:
+                    return
                 yield number, line.decode("utf-8").rstrip("\r\n")
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc

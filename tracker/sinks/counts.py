@@ -44,6 +44,7 @@ class CountsSink:
                 anchor=self._config.anchor,
                 hysteresis=self._config.hysteresis,
             )
+        self._lines.resize(frame.width, frame.height)
         self._frames += 1
         self._end = frame.time
         self._totals.update(tracks, frame.time)
@@ -105,7 +106,7 @@ class CountsSink:
         return summary
 
     def _note(self, crossing: Crossing) -> None:
-        key = (int(crossing.time // self._config.bin_s), crossing.label)
+        key = (self._totals.bin_of(crossing.time), crossing.label)
         column = f"{crossing.line}_{crossing.direction}"
         row = self._crossings_per_bin.setdefault(key, {})
         row[column] = row.get(column, 0) + 1
@@ -124,20 +125,24 @@ class CountsSink:
 
     def _write_table(self) -> None:
         columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]
+        seen = {
+            (item.number, item.label): (item.unique, item.new, item.max_at_once)
+            for item in self._totals.finish()
+        }
+        # An object may have crossed under a class that it was voted out of in the same bin.
+        keys = sorted(seen.keys() | self._crossings_per_bin.keys())
+        width = self._config.bin_s
         with new_file(self._folder / "counts.csv") as file:
             table = csv.writer(file)
             table.writerow(["start", "end", "class", "unique", "new", "max_at_once", *columns])
-            for item in self._totals.finish():
-                number = round(item.start / self._config.bin_s)
-                crossed = self._crossings_per_bin.get((number, item.label), {})
+            for number, label in keys:
+                crossed = self._crossings_per_bin.get((number, label), {})
                 table.writerow(
                     [
-                        f"{item.start:g}",
-                        f"{item.end:g}",
-                        self._categories[item.label],
-                        item.unique,
-                        item.new,
-                        item.max_at_once,
+                        f"{number * width:g}",
+                        f"{(number + 1) * width:g}",
+                        self._categories[label],
+                        *seen.get((number, label), (0, 0, 0)),
                         *(crossed.get(column, 0) for column in columns),
                     ]
                 )

@@ -61,6 +61,12 @@ class RunFolder:
         with new_file(self.path / name) as file:
             file.write(content)
 
+    def discard(self) -> None:
+        """Remove every file of this run, whole or in part, and the folder if it was made for it."""
+        for name in (*FILES, *(f"{name}.part" for name in FILES), "video.part.mp4"):
+            (self.path / name).unlink(missing_ok=True)
+        self.remove_if_empty()
+
     def remove_if_empty(self) -> None:
         """Leave no trace of a run that never began."""
         for folder in reversed(self._made):
@@ -100,7 +106,7 @@ class GrowingFile:
 
     def append(self, text: str) -> None:
         """Write `text` through; raise SinkError."""
-        data = memoryview(text.encode("utf-8"))
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
         try:
             while data:
                 if self._descriptor is None:

@@ -47,6 +47,7 @@ class VideoSink:
             self._open(frame.width, frame.height)
         assert self._writer is not None
         assert self._lines is not None
+        self._lines.resize(frame.width, frame.height)
         self._totals.update(tracks, frame.time)
         self._lines.update(tracks, frame.index, frame.time)
         unique = {self._categories[k]: n for k, n in self._totals.unique.items() if n}

@@ -26,6 +26,8 @@ class AudioFeed:
         self._output = output
         self._origin = track.origin
         self._waiting: Any = None  # a packet or frame that lies ahead of the pictures
+        self._last = float("-inf")  # s, on the source's clock, of the newest sound muxed
+        self._ended = False
         self._input: av.container.InputContainer | None = None
         try:
             self._input = av.open(f"file:{track.path}")
@@ -45,7 +47,21 @@ class AudioFeed:
 
     def mux_until(self, time: float, first_time: float) -> None:
         """Mux all sound before `time`; `first_time` is the source time of the first picture."""
-        while True:
+        try:
+            self._mux_until(time, first_time)
+        except (av.error.FFmpegError, ValueError) as exc:
+            self._give_up(exc)
+
+    def flush(self) -> None:
+        """Write what the encoder still holds."""
+        try:
+            if self._input and not self._copies and not self._ended:
+                self._output.mux(self._stream.encode(None))
+        except (av.error.FFmpegError, ValueError) as exc:
+            self._give_up(exc)
+
+    def _mux_until(self, time: float, first_time: float) -> None:
+        while not self._ended:
             item = self._waiting or next(self._items, None)
             self._waiting = None
             if item is None:
@@ -54,10 +70,10 @@ class AudioFeed:
             if at >= time:
                 self._waiting = item
                 return
-            if at < first_time - 1e-3:
-                continue
-            shift = round((self._origin + first_time) / item.time_base)
-            item.pts -= shift
+            if at < first_time - 1e-3 or at <= self._last:
+                continue  # before the first picture, or a clock that jumped back
+            self._last = at
+            item.pts -= round((self._origin + first_time) / item.time_base)
             if self._copies:
                 item.dts = item.pts
                 item.stream = self._stream
@@ -65,10 +81,9 @@ class AudioFeed:
             else:
                 self._output.mux(self._stream.encode(item))
 
-    def flush(self) -> None:
-        """Write what the encoder still holds."""
-        if self._input and not self._copies:
-            self._output.mux(self._stream.encode(None))
+    def _give_up(self, exc: BaseException) -> None:
+        self._ended = True
+        self.notes.append(f"the sound ends at {max(self._last, 0.0):.1f} s: {reason(exc)}")
 
     def close(self) -> None:
         """Release the input."""
@@ -95,5 +110,10 @@ class AudioFeed:
                 continue
             for frame in frames:
                 for resampled in resampler.resample(frame):
-                    resampled.time_base = Fraction(1, resampled.sample_rate)
+                    if resampled.pts is None or resampled.time_base is None:
+                        continue
+                    # Unchanged frames pass with the container's clock, others with the samples'.
+                    clock = Fraction(1, resampled.sample_rate)
+                    resampled.pts = round(resampled.pts * resampled.time_base / clock)
+                    resampled.time_base = clock
                     yield resampled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import stat
 import threading
@@ -63,7 +64,10 @@ class VideoFile:
             frame_count=stream.frames or self._frames_by_duration(),
         )
         self.audio: AudioTrack | None = None
-        if isinstance(path, Path) and self._container.streams.audio:
+        self.audio_note: str | None = None  # why there is none though the source has sound
+        if self._container.streams.audio and not isinstance(path, Path):
+            self.audio_note = f"the sound of {self.name} is lost: it can be read only once"
+        elif self._container.streams.audio:
             origin = float(first.time) if first.pts is not None and first.time else 0.0
             self.audio = AudioTrack(str(path), origin)
 
@@ -126,9 +130,10 @@ class VideoFile:
         try:
             container: av.container.InputContainer = av.open(target, options=options)
         except (av.error.FFmpegError, OSError, ValueError) as exc:
-            raise SourceError(
-                f"{self.name}: is not a video that can be read ({reason(exc)})"
-            ) from None
+            why = reason(exc)
+            if getattr(exc, "errno", None) == errno.EINVAL:
+                why = "its format is none that is read here"
+            raise SourceError(f"{self.name}: is not a video that can be read ({why})") from None
         return container
 
     def _check_file(self, path: Path) -> None:

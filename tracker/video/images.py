@@ -36,9 +36,8 @@ class ImageSequence:
         self._paths = self._find(pattern)
         self._rate = Fraction(config.fps).limit_denominator(1000)
         self.report = SourceReport(declared_frames=len(self._paths))
-        first = self._open(self._paths[0])
-        first.close()
-        self.info = StreamInfo(first.info.width, first.info.height, self._rate, len(self._paths))
+        width, height = self._first_size()
+        self.info = StreamInfo(width, height, self._rate, len(self._paths))
 
     def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
@@ -59,8 +58,10 @@ class ImageSequence:
             if size not in (None, frame.image.shape):
                 report.size_changes += 1
             size = frame.image.shape
+            suspect = frame.suspect or _is_cut(path)
+            report.suspect += suspect
             report.frames += 1
-            yield Frame(index, time, frame.image)
+            yield Frame(index, time, frame.image, suspect)
 
     def close(self) -> None:
         """Do nothing: no file stays open between pictures."""
@@ -78,13 +79,26 @@ class ImageSequence:
             kinds = ", ".join(sorted(s.lstrip(".") for s in _SUFFIXES))
             what = "the folder holds no images" if folder.is_dir() else "matches no image"
             raise SourceError(f"{pattern}: {what} ({kinds})")
-        return sorted(found, key=lambda path: natural_key(path.name))
+        return sorted(found, key=lambda path: [natural_key(part) for part in path.parts])
 
-    def _open(self, path: Path) -> VideoFile:
-        return VideoFile(path, name=str(path), config=self._config)
+    def _first_size(self) -> tuple[int, int]:
+        for path in self._paths:
+            if frame := self._read(path):
+                return frame.width, frame.height
+        raise SourceError(f"{self.name}: none of {len(self._paths)} images can be read")
 
     def _read(self, path: Path) -> Frame | None:
         try:
-            return next(self._open(path).frames(lambda *_: True, lambda *_: False), None)
+            image = VideoFile(path, name=str(path), config=self._config)
+            return next(image.frames(lambda *_: True, lambda *_: False), None)
         except SourceError:
             return None
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a JPEG lacks its end mark: decoders fill the rest with grey and say nothing."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))  # some cameras append data of their own
+        return b"\xff\xd9" not in file.read()

@@ -70,8 +70,8 @@ class LiveStream:
                     suspect = False
                 if picture is None:
                     continue
-                known = self._has_times and picture.pts is not None
-                moment = clock.tell(picture.time if known else time.monotonic())
+                stamp = picture.time if picture.pts is not None else None
+                moment = clock.tell(stamp if self._has_times else time.monotonic())
                 if finished(index, moment):
                     return
                 if size not in (None, (picture.width, picture.height)):

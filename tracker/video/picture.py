@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from fractions import Fraction
 
 import av
@@ -12,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 from tracker.types import Image, SourceReport
 
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
+_SMALL_STEP_BACK_S = 0.5
 _LONGEST_GAP_S = 600.0  # a leap further forward is a clock jump, not a pause
 
 
@@ -36,6 +36,8 @@ class Clock:
         if self._offset is None:
             self._offset = self.last + self.step - raw
         time = raw + self._offset
+        if 0 < self.last - time < _SMALL_STEP_BACK_S:
+            time = self.last  # two pictures in the wrong order, not another clock
         if time < self.last - 1e-6 or time - self.last > _LONGEST_GAP_S:
             self._report.clock_jumps += 1
             self._offset += self.last + self.step - time
@@ -55,6 +57,4 @@ def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> Image:
 
 def reason(exc: BaseException) -> str:
     """Say why in the system's words, without the URL that PyAV puts into its exceptions."""
-    if getattr(exc, "errno", None) == errno.EINVAL:
-        return "its format is none that is read here"
     return getattr(exc, "strerror", None) or type(exc).__name__

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import glob
+import math
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tracker.config import SourceConfig, parse_position, parse_stride
 from tracker.errors import SourceError
-from tracker.types import Frame, Source
+from tracker.types import Frame, Source, StreamInfo
 from tracker.video.file import VideoFile
 from tracker.video.images import ImageSequence, is_image
 from tracker.video.live import LiveStream
+from tracker.video.picture import FALLBACK_RATE
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "srt", "rtmp")
@@ -39,9 +43,12 @@ def open_source(uri: str | Path, config: SourceConfig | None = None) -> Source:
     if text.isdecimal() or text.startswith("/dev/video"):
         return _Clip(LiveStream(text, config), config)
     path = Path(text)
-    if path.is_dir() or (not path.exists() and any(c in text for c in "*?[")):
-        return _Clip(ImageSequence(text, config), config)
-    if is_image(path):
+    try:
+        is_pattern = not path.exists() and (set("*?") & set(text) or glob.glob(text))  # noqa: PTH207
+        is_images = path.is_dir() or is_pattern or is_image(path)
+    except OSError as exc:
+        raise SourceError(f"{text}: {exc.strerror}") from None
+    if is_images and (is_pattern or path.exists()):
         return _Clip(ImageSequence(text, config), config)
     return _Clip(VideoFile(path, name=text, config=config), config)
 
@@ -53,7 +60,9 @@ class _Clip:
         self, source: VideoFile | ImageSequence | LiveStream, config: SourceConfig
     ) -> None:
         self._source, self._config = source, config
-        self.info, self.report = source.info, source.report
+        self.report = source.report
+        self.info = replace(source.info, frame_count=_expected(source.info, config))
+        self.audio_note = source.audio_note if isinstance(source, VideoFile) else None
         self.audio = source.audio if isinstance(source, VideoFile) else None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -93,3 +102,19 @@ class _Clip:
     def close(self) -> None:
         """Release the source."""
         self._source.close()
+
+
+def _expected(info: StreamInfo, config: SourceConfig) -> int | None:
+    """Return how many frames the part will have, as far as the container's claims go."""
+    if info.frame_count is None:
+        return None
+    rate = float(info.rate or FALLBACK_RATE)
+
+    def frame_at(position: float | str) -> float:
+        unit, value = parse_position(position)
+        return value if unit == "frames" else value * rate
+
+    end = info.frame_count if config.end is None else min(info.frame_count, frame_at(config.end))
+    unit, stride = parse_stride(config.stride)
+    step = stride if unit == "frames" else max(1.0, stride * rate)
+    return max(1, math.ceil((end - frame_at(config.start)) / step))

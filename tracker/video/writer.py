@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from tracker.errors import SinkError
 from tracker.types import AudioTrack, Image
@@ -18,6 +18,7 @@ from tracker.video.audio import AudioFeed
 from tracker.video.picture import FALLBACK_RATE, reason
 
 _CLOCK = 90_000  # ticks/s: exact for every usual frame rate, and fine enough for any other
+_BT709 = 1  # the code of ITU-T H.273: untagged colours are guessed, by each player its own way
 _GOP_S = 1.0  # a killed run loses at most the fragment of one group of pictures
 
 
@@ -52,7 +53,7 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._audio: AudioFeed | None = None
         try:
-            self._file = _RawFile(self._part)
+            self._file = _RawFile(self._part.open("wb+", buffering=0))
         except OSError as exc:
             raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
         try:
@@ -127,6 +128,8 @@ class VideoWriter:
         codec.gop_size = max(1, round(self._rate * Fraction(_GOP_S)))
         codec.max_b_frames = 0  # so that what is on disk ends with the last picture written
         codec.time_base = Fraction(1, _CLOCK)
+        codec.colorspace, codec.color_range = _BT709, ColorRange.MPEG.value
+        codec.color_primaries = codec.color_trc = _BT709
         if audio:
             self._audio = AudioFeed(audio, self._container)
             self.notes += self._audio.notes
@@ -153,14 +156,19 @@ class VideoWriter:
         if (w, h) != self._size:
             image = np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        return self._reformatter.reformat(frame, format="yuv420p")
+        return self._reformatter.reformat(
+            frame,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
 
 
 class _RawFile(io.RawIOBase):
     """A file that is closed even when the muxer fails: PyAV 18 leaks its own after ENOSPC."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb+", buffering=0)
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         view = memoryview(data)
