@@ -304,3 +304,74 @@ def test_folder_names_are_safe(uri, name):
 def test_no_two_videos_share_a_folder(tmp_path):
     folders = _folders(["a/x.mp4", "b/x.mp4"], tmp_path, replace=False)
     assert len(set(folders)) == 2
+
+
+def test_a_failure_at_the_first_frame_leaves_nothing(tracker, make_video, tmp_path, monkeypatch):
+    from tracker.errors import SinkError
+    from tracker.sinks.video import VideoSink
+
+    def fail(self, result):
+        raise SinkError("video.mp4: cannot be written: disk full")
+
+    monkeypatch.setattr(VideoSink, "write", fail)
+    code, _, err = tracker("run", make_video(frames=3), *TINY, "-o", "out", "-q")
+    assert (code, err) == (2, "tracker: video.mp4: cannot be written: disk full\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_in_mid_run_keeps_what_was_done(tracker, make_video, tmp_path, monkeypatch):
+    from tracker.errors import SinkError
+    from tracker.sinks.video import VideoSink
+
+    write = VideoSink.write
+
+    def fail(self, result):
+        if result.frame.index == 5:
+            raise SinkError("video.mp4: cannot be written: disk full")
+        write(self, result)
+
+    monkeypatch.setattr(VideoSink, "write", fail)
+    code, _, err = tracker("run", make_video(frames=10), *TINY, "-o", "out", "-q")
+    assert code == 2
+    assert "disk full" in err
+    assert len(list(get_format("jsonl").read(tmp_path / "out" / "tracks.jsonl").frames)) >= 5
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["error"] == "video.mp4: cannot be written: disk full"
+    assert not report["finished"]
+    assert not report["input"]["complete"]
+
+
+def test_brackets_in_names_are_no_markup(tracker, make_video, tmp_path):
+    video = make_video(name="clip [bold]x[y].mkv", frames=3)
+    code, out, err = tracker("run", video, *TINY, "-o", "out[final]")
+    assert code == 0
+    assert "-> out[final]/" in out
+    assert "clip [bold]x[y].mkv: loading" in err
+
+
+def test_sound_of_standard_input_is_missed_aloud(make_video, tmp_path):
+    with make_video(name="sound.mkv", frames=4, audio="aac").open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "tracker", "run", "-", *TINY, "-o", tmp_path / "out"],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "output: the sound of standard input is lost" in done.stdout
+
+
+def test_a_killed_run_can_be_exported(tracker, make_video, tmp_path):
+    assert tracker("run", make_video(frames=6), *TINY, "-o", "out", "-q")[0] == 0
+    log = tmp_path / "out" / "tracks.jsonl"
+    log.rename(tmp_path / "out" / "tracks.jsonl.part")
+    assert tracker("export", "out", "--to", "mot")[0] == 0
+
+
+def test_json_names_what_failed(tracker, make_video):
+    code, out, _ = tracker("run", "missing.mp4", make_video(frames=3), *TINY, "--json")
+    assert code == 1
+    failed, done = map(json.loads, out.splitlines())
+    assert "No such file" in failed["error"]
+    assert done["finished"]

@@ -158,3 +158,58 @@ def test_predicted_objects_are_not_seen():
     totals = Totals(bin_s=10)
     totals.update(to_tracks([Row(1, 1, 0.9, (0, 0, 5, 5), source=-1)]), 0.0)
     assert not totals.objects
+
+
+@pytest.mark.parametrize("bin_s", [0.1, 0.3, 0.7, 1 / 3, 1.1])
+def test_bins_whose_width_is_no_binary_fraction(bin_s):
+    totals = Totals(bin_s)
+    for k in range(60):
+        totals.update(at((1, 0, 0)), k / 10)
+    bins = totals.finish()
+    assert [b.number for b in bins] == sorted({int(k / 10 / bin_s + 1e-9) for k in range(60)})
+
+
+def test_an_object_first_seen_close_to_the_line_counts():
+    points = [(50, y) for y in range(97, 130, 3)]  # within the margin of 4 px at first
+    assert ways(walk(points, hysteresis=0.2)) == ["in"]
+
+
+def test_lines_follow_a_change_of_size():
+    counter = LineCounter([Line("door", (0, 50), (100, 50))], anchor="center", hysteresis=0.1)
+    counter.resize(100, 100)
+    assert counter.update(at((1, 50, 70)), 0, 0.0) == []
+    counter.resize(200, 200)  # the object stands still: its pixels double
+    assert counter.update(at((1, 100, 140)), 1, 0.1) == []
+    assert counter.lines[0].end == (200, 100)
+    assert ways(counter.update(at((1, 100, 80)), 2, 0.2)) == ["out"]
+
+
+@pytest.mark.parametrize("line", [(5000, 5000, 6000, 6000), (0.5, 0.5, 0.501, 0.5), (2, 1, 1, 1)])
+def test_a_line_that_cannot_count_is_refused(line):
+    from tracker.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="too short or outside the 640 x 360 px frame"):
+        resolve_lines({"far": line}, 640, 360)
+
+
+def test_the_table_keeps_crossings_of_a_class_that_was_voted_out(tmp_path):
+    import csv
+
+    import numpy as np
+
+    from tracker.config import CountConfig
+    from tracker.sinks.counts import CountsSink
+    from tracker.types import Detections, Frame, FrameResult
+
+    config = CountConfig(lines={"door": (0, 100, 200, 100)})
+    sink = CountsSink(tmp_path, ("background", "person", "car"), config)
+    image = np.zeros((200, 200, 3), np.uint8)
+    for k, (y, label) in enumerate([(80, 1), (120, 1), (130, 2)]):
+        frame = Frame(k, k / 10, image)
+        sink.write(FrameResult(frame, Detections.empty(), at((1, 50, y, label))))
+    sink.close()
+    rows = list(csv.DictReader((tmp_path / "counts.csv").read_text().splitlines()))
+    assert [(r["class"], r["unique"], r["door_in"]) for r in rows] == [
+        ("person", "0", "1"),
+        ("car", "1", "0"),
+    ]

@@ -255,3 +255,26 @@ def test_parquet_without_pyarrow(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mask-tracker\[parquet\]'"):
         get_format("parquet").write(log(), tmp_path / "x.parquet")
+
+
+def test_every_cut_of_a_log_is_read_up_to_there(tmp_path):
+    module = get_format("jsonl")
+    info = replace(INFO, categories=("hintergrund", "fußgänger", "auto", "hund"))
+    module.write(TrackLog(info, log().frames[:3]), tmp_path / "log")
+    whole = (tmp_path / "log").read_bytes()
+    start = whole.index(b"\n") + 1
+    for cut in range(start, len(whole), 7):
+        (tmp_path / "cut").write_bytes(whole[:cut])
+        assert len(list(module.read(tmp_path / "cut").frames)) <= 3
+
+
+def test_a_mask_larger_than_csvs_usual_field(tmp_path):
+    noise = np.random.default_rng(0).random((600, 600)) < 0.5
+    noise[0] = noise[-1] = noise[:, 0] = noise[:, -1] = True
+    frame = LoggedFrame(
+        0, 0.0, 600, 600, to_tracks([Row(1, 1, 0.9, (0, 0, 600, 600), Mask(0, 0, noise))])
+    )
+    module = get_format("csv")
+    module.write(TrackLog(INFO, [frame]), tmp_path / "big.csv")
+    (back,) = module.read(tmp_path / "big.csv").frames
+    assert np.array_equal(back.tracks.masks[0].bits, noise)

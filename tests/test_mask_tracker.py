@@ -268,3 +268,31 @@ def test_similarity_is_box_iou_where_a_mask_is_missing():
     ] == pytest.approx(0.75)
     assert similarity(boxes, [None], boxes, [mask], gate=gate, mask_weight=0.5)[0, 0] == 1.0
     assert similarity(boxes, [mask], boxes, [mask], gate=~gate, mask_weight=0.5)[0, 0] == 0.0
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.5, 1.0])
+def test_weak_detections_and_births_work_at_low_frame_rates(dt):
+    tracker = MaskTracker()
+    strong, weak = (50, 50, 80, 120, 0.9), (50, 50, 80, 120, 0.5)
+    results = follow(tracker, [detections(strong)] * 3 + [detections(weak)] * 3, dt)
+    assert [tracks.ids.tolist() for tracks in results[2:]] == [[1]] * 4
+
+
+def test_ids_survive_a_change_of_the_pictures_size():
+    tracker = MaskTracker()
+    small, large = np.zeros((200, 200, 3), np.uint8), np.zeros((600, 600, 3), np.uint8)
+    for k in range(4):
+        tracker.update(detections((20 + k, 50, 50 + k, 120, 0.95)), k / 10, small)
+    far = detections((72, 150, 162, 360, 0.95))
+    assert tracker.update(far, 0.4, large).ids.tolist() == [1]
+
+
+def test_a_mask_without_pixels_survives_a_restore():
+    empty = detections((50, 50, 80, 120, 0.95))
+    empty = Detections(
+        empty.boxes, empty.scores, empty.labels, (Mask(50, 50, np.zeros((70, 30), np.bool_)),)
+    )
+    tracker, copy = MaskTracker(), MaskTracker()
+    follow(tracker, [empty] * 3)
+    copy.restore(json.loads(json.dumps(tracker.state())))
+    assert copy.state() == tracker.state()

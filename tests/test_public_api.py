@@ -88,10 +88,22 @@ def test_tracks_to_supervision():
 def test_redaction():
     from tracker.errors import redact
 
-    for password in ("secret", "se@cret", "se/cret", "se#cret", "se?cret", "s:e@c/r#e?t"):
+    for password in (
+        "secret",
+        "se@cret",
+        "se/cret",
+        "se#cret",
+        "se?cret",
+        "s:e@c/r#e?t",
+        "it's <a> secret",
+    ):
         text = redact(f"rtsp://user:{password}@camera.example:554/stream: Connection refused")
         assert text == "rtsp://***@camera.example:554/stream: Connection refused"
     assert (
         redact("http://h/x?user=me&password=pw&fps=5") == "http://h/x?user=***&password=***&fps=5"
     )
+    foscam = "http://h/videostream.cgi?loginuse=me&loginpas=pw&pw=1&key1=2#token=3"
+    hidden = redact(foscam)
+    assert hidden.startswith("http://h/videostream.cgi?loginuse=***&loginpas=***&pw=***&key1=***")
+    assert not any(secret in hidden for secret in ("=me", "=pw", "=1", "=2", "=3"))
     assert redact("street.mp4: mail me@example.org") == "street.mp4: mail me@example.org"

@@ -383,3 +383,61 @@ def test_a_missing_camera():
 def test_an_unknown_scheme():
     with pytest.raises(SourceError, match="URLs may start with rtsp"):
         open_source("gopher://127.0.0.1/x")
+
+
+def test_a_cut_jpeg_is_suspect_and_a_bad_first_image_is_skipped(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(b"junk")
+    for k in (1, 2):
+        noise = np.random.default_rng(k).integers(0, 255, (64, 96, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{k}.jpg"), noise)
+    whole = (folder / "2.jpg").read_bytes()
+    (folder / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    source, frames = read(folder)
+    assert [(f.index, f.suspect) for f in frames] == [(1, False), (2, True)]
+    assert source.report.suspect == 1
+    assert not source.report.complete
+    for path in folder.iterdir():
+        path.write_bytes(b"junk")
+    with pytest.raises(SourceError, match="none of 3 images can be read"):
+        open_source(folder)
+
+
+def test_a_glob_over_folders_keeps_them_apart(tmp_path, grey):
+    write_images(tmp_path / "a10", ["1.png"])
+    write_images(tmp_path / "a2", ["1.png", "2.png"])
+    _, frames = read(str(tmp_path / "*" / "*.png"))
+    assert grey(frames) == [0, 1, 0]
+
+
+def test_two_pictures_in_the_wrong_order_do_not_stretch_the_rest():
+    from fractions import Fraction
+
+    from tracker.types import SourceReport
+    from tracker.video.picture import Clock
+
+    report = SourceReport()
+    clock = Clock(Fraction(10), report)
+    times = [clock.tell(t) for t in (5.0, 5.1, 5.2, 5.19, 5.3, 5.4)]
+    assert times == pytest.approx([0, 0.1, 0.2, 0.2, 0.3, 0.4])
+    assert report.clock_jumps == 0
+    assert clock.tell(2.0) == pytest.approx(0.5)  # another clock
+    assert report.clock_jumps == 1
+
+
+def test_the_part_says_how_many_frames_it_will_have(make_video):
+    video = make_video(frames=20, fps=10)
+    for settings, count in (
+        (dict(), 20),
+        (dict(start=0.5, end="15f"), 10),
+        (dict(stride="0.5s"), 4),
+        (dict(start="5f", stride=2), 8),
+    ):
+        source, frames = read(video, **settings)
+        assert source.info.frame_count == len(frames) == count
+
+
+def test_a_very_long_name(tmp_path):
+    with pytest.raises(SourceError, match="File name too long"):
+        open_source(tmp_path / ("x" * 300 + ".mp4"))

@@ -174,3 +174,50 @@ def test_the_nominal_rate_is_written(tmp_path):
     write(tmp_path / "out.mp4", [k * 1001 / 30000 for k in range(30)], rate=Fraction(30000, 1001))
     with av.open(io.BytesIO((tmp_path / "out.mp4").read_bytes())) as file:
         assert float(file.streams.video[0].average_rate) == pytest.approx(29.97, abs=0.01)
+
+
+def test_sound_that_is_encoded_anew_keeps_its_length(tmp_path):
+    path = tmp_path / "vorbis.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(
+            "vorbis", rate=44_100, layout="stereo", options={"strict": "experimental"}
+        )
+        for k in range(100):
+            wave = np.sin(np.arange(1024) / 20 + k).astype(np.float32) * 0.3
+            frame = av.AudioFrame.from_ndarray(np.stack([wave] * 2), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 44_100, k * 1024, Fraction(1, 44_100)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    write(tmp_path / "out.mp4", [k / 10 for k in range(23)], audio=AudioTrack(str(path), 0.0))
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        frames = list(file.decode(audio=0))
+    assert frames[-1].time + frames[-1].samples / 44_100 == pytest.approx(2.3, abs=0.1)
+
+
+def test_sound_whose_clock_jumps_back_ends_no_run(make_video, tmp_path):
+    part = make_video(name="part.ts", frames=80, audio="aac").read_bytes()
+    (tmp_path / "spliced.ts").write_bytes(part + part)
+    source = open_source(tmp_path / "spliced.ts")
+    times = [frame.time for frame in source]
+    assert source.report.clock_jumps == 1
+    writer = write(tmp_path / "out.mp4", times, audio=source.audio)
+    assert not writer.notes
+    assert len(list(open_source(tmp_path / "out.mp4"))) == 160
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        seconds = sum(f.samples for f in file.decode(audio=0)) / 44_100
+    assert seconds == pytest.approx(16.0, abs=0.3)
+
+
+def test_colours_are_tagged_and_come_back(tmp_path):
+    writer = VideoWriter(tmp_path / "out.mp4", 96, 64, crf=10)
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :32], image[:, 32:64], image[:, 64:] = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+    for k in range(3):
+        writer.write(image, k / 10)
+    writer.close()
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        codec = file.streams.video[0].codec_context
+        assert (codec.colorspace, codec.color_primaries, codec.color_trc) == (1, 1, 1)
+    (frame, *_) = open_source(tmp_path / "out.mp4")
+    for x, color in ((16, (200, 30, 30)), (48, (30, 200, 30)), (80, (30, 30, 200))):
+        assert np.abs(frame.image[32, x].astype(int) - color).max() <= 8

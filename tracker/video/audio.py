@@ -12,6 +12,7 @@ import av.error
 from tracker.types import AudioTrack
 from tracker.video.picture import reason
 
+_CLOCK_JUMP_S = 5.0  # shorter gaps are silence, and stay
 _COPIED = {"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"}  # what MP4 holds and players know
 
 
@@ -27,6 +28,8 @@ class AudioFeed:
         self._origin = track.origin
         self._waiting: Any = None  # a packet or frame that lies ahead of the pictures
         self._last = float("-inf")  # s, on the source's clock, of the newest sound muxed
+        self._offset = 0.0  # s, added since the source's clock jumped
+        self._step = 0.02  # s, between the latest two pieces of sound
         self._ended = False
         self._input: av.container.InputContainer | None = None
         try:
@@ -66,14 +69,19 @@ class AudioFeed:
             self._waiting = None
             if item is None:
                 return
-            at = float(item.pts * item.time_base) - self._origin
+            at = float(item.pts * item.time_base) - self._origin + self._offset
+            if abs(at - self._last) > _CLOCK_JUMP_S and self._last > float("-inf"):
+                self._offset += self._last + self._step - at  # go on where the sound was
+                at = self._last + self._step
             if at >= time:
                 self._waiting = item
                 return
             if at < first_time - 1e-3 or at <= self._last:
-                continue  # before the first picture, or a clock that jumped back
+                continue  # before the first picture, or twice the same
+            if self._last > float("-inf"):
+                self._step = at - self._last
             self._last = at
-            item.pts -= round((self._origin + first_time) / item.time_base)
+            item.pts = max(0, round((at - first_time) / item.time_base))
             if self._copies:
                 item.dts = item.pts
                 item.stream = self._stream
