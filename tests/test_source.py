@@ -65,14 +65,12 @@ def test_unusual_pictures(make_video, grey, name, kind):
     assert source.info.width == frames[0].width
 
 
-@pytest.mark.parametrize(
-    ("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
-)
-def test_the_display_matrix_is_applied(tmp_path, degrees, matrix):
-    path = tmp_path / "phone.mp4"
-    upright = np.zeros((64, 96, 3), np.uint8)
-    upright[:20, :30] = 255  # a white corner, top left, as a person would see it
-    stored = np.ascontiguousarray(np.rot90(upright, degrees // 90))
+QUARTER = [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
+MIRROR = [((-1, 0, 0, 1), np.fliplr), ((1, 0, 0, -1), np.flipud)]
+
+
+def with_matrix(path, stored, matrix):
+    """Write a video of one picture, five times, with this display matrix."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=10)
         stream.height, stream.width = stored.shape[:2]
@@ -85,13 +83,37 @@ def test_the_display_matrix_is_applied(tmp_path, degrees, matrix):
     a, b, c, d = (v << 16 for v in matrix)
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+    return path
 
+
+def corner_picture():
+    """A white corner, top left, as a person would see it."""
+    upright = np.zeros((64, 96, 3), np.uint8)
+    upright[:20, :30] = 255
+    return upright
+
+
+def check_upright(path):
     source, frames = read(path)
     assert (source.info.width, source.info.height) == (96, 64)
     assert frames[0].image.shape == (64, 96, 3)
     assert frames[0].image[5, 5].min() > 200
-    assert frames[0].image[50, 80].max() < 50
+    for y, x in ((50, 80), (5, 90), (60, 5)):
+        assert frames[0].image[y, x].max() < 50
+    return source
+
+
+@pytest.mark.parametrize(("degrees", "matrix"), QUARTER)
+def test_the_display_matrix_is_applied(tmp_path, degrees, matrix):
+    stored = np.ascontiguousarray(np.rot90(corner_picture(), degrees // 90))
+    source = check_upright(with_matrix(tmp_path / "phone.mp4", stored, matrix))
     assert source.report.rotation == degrees
+
+
+@pytest.mark.parametrize(("matrix", "flip"), MIRROR)
+def test_a_mirrored_picture_is_mirrored_back(tmp_path, matrix, flip):
+    stored = np.ascontiguousarray(flip(corner_picture()))
+    check_upright(with_matrix(tmp_path / "selfie.mp4", stored, matrix))
 
 
 def test_frames_are_read_only(make_video):

@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
-from tracker.video.picture import FALLBACK_RATE, Clock, reason, upright
+from tracker.video.picture import FALLBACK_RATE, Clock, is_turned, reason, upright
 
 # Containers of real footage. Playlists and scripts (m3u8, ffconcat, sdp) can name other files and
 # hosts, so they are not among them, and no protocol but `file` may be opened from within.
@@ -56,7 +56,7 @@ class VideoFile:
             raise
         first = self._head[-1]
         assert first is not None  # _read_head ends with a picture
-        turned = (int(first.rotation) // 90) % 2
+        turned = is_turned(first)
         self.info = StreamInfo(
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,

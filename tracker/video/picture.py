@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 from tracker.types import Image, SourceReport
@@ -49,10 +52,30 @@ class Clock:
 
 
 def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> Image:
-    """Convert to RGB and turn as the display matrix asks."""
+    """Convert to RGB, then turn and mirror as the display matrix asks, by quarter turns."""
     image: Image = reformatter.reformat(picture, format="rgb24").to_ndarray()  # type: ignore[assignment]
-    turns = (int(picture.rotation) // 90) % 4  # PyAV's rotation is counter-clockwise
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    a, b, c, d = _display_matrix(picture)
+    if is_turned(picture):
+        image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+
+def is_turned(picture: av.VideoFrame) -> bool:
+    """Whether the upright picture has width and height exchanged."""
+    a, b, c, d = _display_matrix(picture)
+    return abs(a) + abs(d) < abs(b) + abs(c)
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return a, b, c, d of x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2), 16.16 fixed."""
+    side_data: Any = picture.side_data  # iterates over its values
+    for data in side_data:
+        if data.type == Type.DISPLAYMATRIX:
+            a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+            return a, b, c, d
+    return 1 << 16, 0, 0, 1 << 16
 
 
 def reason(exc: BaseException) -> str:
