@@ -221,3 +221,10 @@ def test_colours_are_tagged_and_come_back(tmp_path):
     (frame, *_) = open_source(tmp_path / "out.mp4")
     for x, color in ((16, (200, 30, 30)), (48, (30, 200, 30)), (80, (30, 30, 200))):
         assert np.abs(frame.image[32, x].astype(int) - color).max() <= 8
+
+
+def test_the_pixels_shape_is_kept(tmp_path):
+    write(tmp_path / "out.mp4", [0, 0.1], pixel_aspect=Fraction(4, 3))
+    assert open_source(tmp_path / "out.mp4").info.pixel_aspect == Fraction(4, 3)
+    write(tmp_path / "square.mp4", [0, 0.1])
+    assert open_source(tmp_path / "square.mp4").info.pixel_aspect == 1

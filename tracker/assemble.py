@@ -145,6 +145,7 @@ def _build_sinks(
             output=config.output,
             count=config.count,
             rate=rate,
+            pixel_aspect=source.info.pixel_aspect,
             find_audio=lambda: getattr(source, "audio", None),
         )
     log = LogSink(folder / "tracks.jsonl", categories, rate=rate, source=name)

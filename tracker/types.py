@@ -40,6 +40,7 @@ class StreamInfo:
     rate: Fraction | None  # nominal frames per second; None if unknown
     frame_count: int | None  # the container's claim, not a promise; None if unknown or live
     live: bool = False  # a camera: frames that nobody takes in time are lost
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel to its height; pixels are kept as is
 
 
 @dataclass(frozen=True, slots=True, eq=False)

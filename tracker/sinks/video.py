@@ -25,11 +25,13 @@ class VideoSink:
         output: OutputConfig | None = None,
         count: CountConfig | None = None,
         rate: Fraction | None = None,
+        pixel_aspect: Fraction = Fraction(1),
         find_audio: Callable[[], AudioTrack | None] = lambda: None,
     ) -> None:
         self._path, self._categories = path, categories
         self._output, self._count = output or OutputConfig(), count or CountConfig()
         self._rate, self._find_audio = rate, find_audio
+        self._pixel_aspect = pixel_aspect
         self._annotator = Annotator(categories, self._output)
         self._totals = Totals(self._count.bin_s)
         self._lines: LineCounter | None = None
@@ -70,6 +72,7 @@ class VideoSink:
             width,
             height,
             rate=self._rate,
+            pixel_aspect=self._pixel_aspect,
             crf=self._output.crf,
             preset=self._output.preset,
             audio=self._find_audio() if self._output.audio else None,

@@ -57,11 +57,13 @@ class VideoFile:
         first = self._head[-1]
         assert first is not None  # _read_head ends with a picture
         turned = is_turned(first)
+        aspect = Fraction(stream.sample_aspect_ratio or 0) or Fraction(1)
         self.info = StreamInfo(
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
             rate=self._rate,
             frame_count=stream.frames or self._frames_by_duration(),
+            pixel_aspect=1 / aspect if turned else aspect,
         )
         self.audio: AudioTrack | None = None
         self.audio_note: str | None = None  # why there is none though the source has sound

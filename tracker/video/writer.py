@@ -40,6 +40,7 @@ class VideoWriter:
         crf: int = 23,
         preset: str = "veryfast",
         audio: AudioTrack | None = None,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = path
         self.notes: list[str] = []
@@ -57,7 +58,7 @@ class VideoWriter:
         except OSError as exc:
             raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
         try:
-            self._open(crf, preset, audio)
+            self._open(crf, preset, audio, pixel_aspect)
         except BaseException:
             self._file.close()
             self._part.unlink(missing_ok=True)
@@ -109,7 +110,9 @@ class VideoWriter:
         else:
             self._part.replace(self.path)
 
-    def _open(self, crf: int, preset: str, audio: AudioTrack | None) -> None:
+    def _open(
+        self, crf: int, preset: str, audio: AudioTrack | None, pixel_aspect: Fraction
+    ) -> None:
         self._container = av.open(
             self._file,
             "w",
@@ -124,6 +127,7 @@ class VideoWriter:
         )
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
+        self._stream.sample_aspect_ratio = pixel_aspect
         codec = self._stream.codec_context
         codec.gop_size = max(1, round(self._rate * Fraction(_GOP_S)))
         codec.max_b_frames = 0  # so that what is on disk ends with the last picture written
