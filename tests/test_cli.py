@@ -167,7 +167,7 @@ def test_a_run_is_not_overwritten_by_accident(tracker, make_video, tmp_path):
         (["good.mp4", *TINY, "--start", "2", "--end", "1"], "end (1) must be after start (2)"),
         (["good.mp4", *TINY, "--start", "soon"], "source.start must be seconds"),
         (["good.mp4", *TINY, "--start", "500"], "no frame lies between the start"),
-        (["good.mp4", *TINY, "--device", "tpu"], "detector.device must match"),
+        (["good.mp4", *TINY, "--device", "tpu"], "detector.device must be auto, cpu"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

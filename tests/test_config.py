@@ -40,7 +40,7 @@ def test_the_default_configuration_names_every_setting_with_its_default():
         ("count.lines.door=[1,2,1,2]", "line 'door' starts and ends at the same point"),
         ("count.lines.'a/b'=[1,2,3,4]", "needs a name of letters, digits, - and _"),
         ("count.lines.door=[1,2,3]", "count.lines.door needs a name"),
-        ("detector.device='gpu'", "detector.device must match"),
+        ("detector.device='gpu'", "detector.device must be auto, cpu"),
         ("source.none=1", "unknown key 'source.none'"),
         ("none.x=1", "unknown key 'none'"),
         ("tracker.new_score=0.2", "scores must ascend"),

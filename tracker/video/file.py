@@ -14,12 +14,11 @@ from typing import IO, Any
 import av
 import av.error
 import av.stream
-from av.video.reformatter import VideoReformatter
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
-from tracker.video.picture import FALLBACK_RATE, Clock, is_turned, reason, upright
+from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, is_turned, reason
 
 # Containers of real footage. Playlists and scripts (m3u8, ffconcat, sdp) can name other files and
 # hosts, so they are not among them, and no protocol but `file` may be opened from within.
@@ -78,9 +77,9 @@ class VideoFile:
 
         Unwanted pictures are decoded but never converted.
         """
-        report, reformatter = self.report, VideoReformatter()
+        report, maker = self.report, FrameMaker(self.report)
         clock = Clock(self._rate or FALLBACK_RATE, report)
-        index, suspect, size, ended_early = 0, True, None, False
+        index, suspect, ended_early = 0, True, False
         try:
             for picture in itertools.chain(self._head, self._decoded):
                 if picture is None:
@@ -94,16 +93,11 @@ class VideoFile:
                 if finished(index, time):
                     ended_early = True
                     break
-                if size not in (None, (picture.width, picture.height)):
-                    report.size_changes += 1
-                size = (picture.width, picture.height)
-                report.rotation = (-int(picture.rotation)) % 360
-                if wanted(index, time):
-                    report.suspect += suspect
-                    report.frames += 1
-                    yield Frame(index, time, upright(picture, reformatter), suspect)
-                else:
-                    report.skipped += 1
+                frame = maker.make(
+                    picture, index, time, suspect=suspect, wanted=wanted(index, time)
+                )
+                if frame is not None:
+                    yield frame
                 index += 1
             if not ended_early:
                 self._compare_with_claims(index, clock)

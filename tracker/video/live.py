@@ -11,13 +11,12 @@ from typing import Any
 
 import av
 import av.error
-from av.video.reformatter import VideoReformatter
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import Frame, SourceReport, StreamInfo
 from tracker.video.file import Wanted
-from tracker.video.picture import FALLBACK_RATE, Clock, reason, upright
+from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, reason
 
 _ADVICE = {
     "ExitError": "no answer in time",
@@ -59,9 +58,9 @@ class LiveStream:
 
     def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
-        report, reformatter = self.report, VideoReformatter()
+        report, maker = self.report, FrameMaker(self.report)
         clock = Clock(self._rate or FALLBACK_RATE, report)
-        index, suspect, size = 0, True, None
+        index, suspect = 0, True
         try:
             for picture in self._pictures():
                 if picture is None or picture.is_corrupt:
@@ -74,16 +73,11 @@ class LiveStream:
                 moment = clock.tell(stamp if self._has_times else time.monotonic())
                 if finished(index, moment):
                     return
-                if size not in (None, (picture.width, picture.height)):
-                    report.size_changes += 1
-                size = (picture.width, picture.height)
-                report.rotation = (-int(picture.rotation)) % 360
-                if wanted(index, moment):
-                    report.suspect += suspect
-                    report.frames += 1
-                    yield Frame(index, moment, upright(picture, reformatter), suspect)
-                else:
-                    report.skipped += 1
+                frame = maker.make(
+                    picture, index, moment, suspect=suspect, wanted=wanted(index, moment)
+                )
+                if frame is not None:
+                    yield frame
                 index += 1
             if self.info.live:
                 raise SourceError(f"{self.name}: the stream ended after {index} frames")

@@ -11,7 +11,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
-from tracker.types import Image, SourceReport
+from tracker.types import Frame, Image, SourceReport
 
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
@@ -49,6 +49,30 @@ class Clock:
             self._report.gaps += 1
         self.last = max(time, self.last)
         return self.last
+
+
+class FrameMaker:
+    """Turns decoded pictures into frames, and counts what it sees of them."""
+
+    def __init__(self, report: SourceReport) -> None:
+        self._report = report
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None  # px, as stored, of the latest picture
+
+    def make(
+        self, picture: av.VideoFrame, index: int, time: float, *, suspect: bool, wanted: bool
+    ) -> Frame | None:
+        """Return the frame if it is wanted; an unwanted picture is never converted."""
+        size = (picture.width, picture.height)
+        self._report.size_changes += self._size not in (None, size)
+        self._size = size
+        self._report.rotation = (-int(picture.rotation)) % 360
+        if not wanted:
+            self._report.skipped += 1
+            return None
+        self._report.suspect += suspect
+        self._report.frames += 1
+        return Frame(index, time, upright(picture, self._reformatter), suspect)
 
 
 def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> Image:
