@@ -10,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,10 +48,18 @@ class Scene:
     times: tuple[float, ...]  # s
     actors: tuple[Actor, ...]
     visible: float = 0.4  # share of its pixels that an object must show
-    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # frame -> new size, px
+    zoom: tuple[int, int] | None = None  # from this frame on, pictures are so many times larger
+
+    def scale(self, index: int) -> int:
+        """Return how many times larger than the scene this frame is."""
+        return self.zoom[1] if self.zoom and index >= self.zoom[0] else 1
 
     def image(self, index: int) -> Image:
         """Render one frame."""
+        picture, scale = self._paint(index), self.scale(index)
+        return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+    def _paint(self, index: int) -> Image:
         image = _ground(self.width, self.height).copy()
         for actor in sorted(self.actors, key=lambda a: a.depth):
             mask = self._outline(actor, index)
@@ -81,6 +89,8 @@ class Scene:
             if actor.label and seen.area >= self.visible * full:
                 found.append((actor, seen))
         found.sort(key=lambda item: item[0].id)
+        scale = self.scale(index)
+        found = [(actor, _enlarged(mask, scale)) for actor, mask in found]
         boxes = np.array([mask.box for _, mask in found], np.float32).reshape(-1, 4)
         return Tracks(
             ids=np.array([actor.id for actor, _ in found], np.int64),
@@ -289,6 +299,12 @@ def uneven_times(seed: int = 3) -> Scene:
     return Scene("uneven_times", scene.width, scene.height, tuple(times), scene.actors)
 
 
+def size_change(fps: float = 25.0) -> Scene:
+    """The crossing, but the camera switches to twice the resolution in the middle."""
+    scene = crossing(fps)
+    return replace(scene, name="size_change", zoom=(len(scene.times) // 2, 2))
+
+
 def street(seconds: float = 12.0, fps: float = 25.0) -> Scene:
     """People, cars and a dog pass, meet, and hide behind a lamp post: for the demo."""
     actors = [
@@ -311,6 +327,11 @@ def _bounce(value: float, low: float, high: float) -> float:
     span = high - low
     folded = (value - low) % (2 * span)
     return low + (folded if folded <= span else 2 * span - folded)
+
+
+def _enlarged(mask: Mask, scale: int) -> Mask:
+    bits = mask.bits.repeat(scale, axis=0).repeat(scale, axis=1)
+    return Mask(mask.x * scale, mask.y * scale, bits)
 
 
 def _cut(bits: npt.NDArray[np.bool_], mask: Mask, other: Mask) -> None:

@@ -180,3 +180,38 @@ def test_progress_hears_of_every_frame():
         on_result=lambda result, stats: heard.append((result.frame.index, stats.frames)),
     )
     assert heard == [(k, k + 1) for k in range(5)]
+
+
+def test_a_change_of_size_goes_through_the_whole_house(tmp_path):
+    """Ids, line, log and video follow a camera that doubles its resolution in mid-stream."""
+    import scene as scenes
+
+    from tracker.associate.mask_tracker import MaskTracker
+    from tracker.config import CountConfig
+    from tracker.formats import get_format
+    from tracker.sinks.counts import CountsSink
+    from tracker.sinks.log import LogSink
+    from tracker.sinks.video import VideoSink
+    from tracker.video.source import open_source
+
+    scene = scenes.size_change(fps=10)
+    count = CountConfig(lines={"middle": (0.3, 0.0, 0.3, 1.0)})
+    sinks = [
+        VideoSink(tmp_path / "video.mp4", scenes.CATEGORIES, count=count),
+        LogSink(tmp_path / "tracks.jsonl", scenes.CATEGORIES),
+        CountsSink(tmp_path, scenes.CATEGORIES, count),
+    ]
+    run(scenes.SceneSource(scene), scenes.SceneDetector(scene), MaskTracker(), sinks)
+    frames = list(get_format("jsonl").read(tmp_path / "tracks.jsonl").frames)
+    assert {(f.width, f.height) for f in frames} == {(480, 270), (960, 540)}
+    for index, frame in enumerate(frames):
+        truth = scene.truth(index)
+        assert frame.tracks.ids.tolist() == truth.ids.tolist()
+        assert np.abs(frame.tracks.boxes - truth.boxes).max() < 0.02
+        for mask, true in zip(frame.tracks.masks, truth.masks, strict=True):
+            assert mask.box == true.box
+            assert np.array_equal(mask.bits, true.bits)
+    assert sinks[2].summary()["lines"]["middle"] == {"in": {"person": 1}, "out": {"person": 1}}
+    pictures = list(open_source(tmp_path / "video.mp4"))
+    assert len(pictures) == len(frames)
+    assert {p.image.shape for p in pictures} == {(270, 480, 3)}
