@@ -284,7 +284,7 @@ def test_known_models():
     assert find_card("maskrcnn_resnet50_fpn_v2") == replace(card)
 
 
-def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, tmp_path):
+def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, tmp_path, capsys):
     from urllib.error import URLError
 
     def refuse(*args, **kwargs):
@@ -296,6 +296,9 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, tmp_path):
         ModelError, match=r"cannot be had \(no network\); fetch https://.*--weights"
     ):
         download("maskrcnn_resnet50_fpn_v2")
+    with pytest.raises(ModelError, match="cannot be had"):
+        load_model(DetectorConfig(model="fasterrcnn_mobilenet_v3_large_320_fpn"))
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_shared_coco_model_sees_people(shared):

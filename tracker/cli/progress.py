@@ -112,9 +112,9 @@ class Progress:
         view.add_row(self._bar)
         speeds = "  ".join(f"{name} {stage.fps:.1f}" for name, stage in stats.stages.items())
         view.add_row(
-            f"  [dim]in view: {escape(self._in_view(result))}   newest id {self._newest}   "
-            f"fps alone: {speeds}[/dim]"
+            f"  [dim]in view: {escape(self._in_view(result))}   newest id {self._newest}[/dim]"
         )
+        view.add_row(f"  [dim]fps of each stage alone: {speeds}[/dim]")
         return view
 
     def _in_view(self, result: FrameResult) -> str:

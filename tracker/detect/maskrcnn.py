@@ -9,7 +9,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -149,7 +149,7 @@ def _fetched(name: str, fetch: Callable[[], T]) -> T:
     """Call what may download weights; say what to do where they cannot be had."""
     weights = get_model_weights(name).DEFAULT
     try:
-        with redirect_stderr(io.StringIO()):  # torch announces the download there
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch chats there
             return fetch()
     except (OSError, RuntimeError, pickle.UnpicklingError) as exc:
         why = getattr(exc, "reason", None) or str(exc).partition("\n")[0]
