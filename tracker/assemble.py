@@ -96,11 +96,15 @@ def run_to_folder(
         folder = RunFolder(output, replace=replace)
         try:
             detector = get_detector()
-            folder.clear()
-            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri))
-            folder.write_text("run.toml", _run_toml(uri, config, detector, started))
         except BaseException:
             folder.remove_if_empty()
+            raise
+        folder.clear()  # only from here on the run that was there is given up
+        try:
+            folder.write_text("run.toml", _run_toml(uri, config, detector, started))
+            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri))
+        except BaseException:
+            folder.discard()
             raise
         if on_start:
             on_start(source, detector.categories)

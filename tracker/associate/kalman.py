@@ -64,20 +64,13 @@ class KalmanFilter:
         return new_mean, new_covariance
 
     def update(
-        self,
-        mean: FloatArray,
-        covariance: FloatArray,
-        boxes_cxcywh: npt.NDArray[Any],
-        noise_scale: npt.NDArray[Any] | float = 1.0,
+        self, mean: FloatArray, covariance: FloatArray, boxes_cxcywh: npt.NDArray[Any]
     ) -> tuple[FloatArray, FloatArray]:
-        """Correct each state with its measured box, (T, 4).
-
-        `noise_scale`, a scalar or (T,), widens the measurement noise of doubtful boxes.
-        """
+        """Correct each state with its measured box, (T, 4)."""
         measured = np.asarray(boxes_cxcywh, np.float64)
         pp, pv, vv = np.moveaxis(covariance, 2, 0)
         innovation = measured - mean[:, :, 0]
-        variance = pp + self._measurement_variance(mean, noise_scale)
+        variance = pp + self._measurement_variance(mean)
         gain_position, gain_velocity = pp / variance, pv / variance
         new_mean = mean + np.stack([gain_position, gain_velocity], axis=2) * innovation[:, :, None]
         new_covariance = np.stack(
@@ -89,17 +82,14 @@ class KalmanFilter:
         self, mean: FloatArray, covariance: FloatArray, boxes_cxcywh: npt.NDArray[Any]
     ) -> FloatArray:
         """Return squared Mahalanobis distances of measured centres, (T, N); chi², 2 degrees."""
-        variance = covariance[:, :2, 0] + self._measurement_variance(mean, 1.0)[:, :2]
+        variance = covariance[:, :2, 0] + self._measurement_variance(mean)[:, :2]
         measured = np.asarray(boxes_cxcywh, np.float64)[None, :, :2]
         offset = measured - mean[:, None, :2, 0]
         distance: FloatArray = (offset**2 / variance[:, None, :]).sum(axis=2)
         return distance
 
-    def _measurement_variance(
-        self, mean: FloatArray, noise_scale: npt.NDArray[Any] | float
-    ) -> FloatArray:
-        scale = np.broadcast_to(np.asarray(noise_scale, np.float64), (len(mean),))
-        variance = (self.position_noise * _size(mean[:, :, 0]) * scale) ** 2
+    def _measurement_variance(self, mean: FloatArray) -> FloatArray:
+        variance = (self.position_noise * _size(mean[:, :, 0])) ** 2
         return np.repeat(variance[:, None], 4, axis=1)
 
 

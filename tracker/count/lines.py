@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tracker.config import CountConfig
 from tracker.errors import ConfigError
 from tracker.types import Tracks
 
@@ -151,6 +152,15 @@ class LineCounter:
         if came_from == 0 or met is None or not line.holds(met):
             return None
         return met
+
+
+def line_counter(config: CountConfig, width: int, height: int) -> LineCounter:
+    """Return a counter for the settings' lines in frames of this size, px; raise ConfigError."""
+    return LineCounter(
+        resolve_lines(config.lines, width, height),
+        anchor=config.anchor,
+        hysteresis=config.hysteresis,
+    )
 
 
 def resolve_lines(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.config import CountConfig
-from tracker.count.lines import Crossing, LineCounter, resolve_lines
+from tracker.count.lines import Crossing, LineCounter, line_counter
 from tracker.count.totals import Totals
 from tracker.formats.text import new_file
 from tracker.sinks.folder import GrowingFile
@@ -39,11 +39,7 @@ class CountsSink:
         """Take in one frame."""
         frame, tracks = result.frame, result.tracks
         if self._lines is None:
-            self._lines = LineCounter(
-                resolve_lines(self._config.lines, frame.width, frame.height),
-                anchor=self._config.anchor,
-                hysteresis=self._config.hysteresis,
-            )
+            self._lines = line_counter(self._config, frame.width, frame.height)
         self._lines.resize(frame.width, frame.height)
         self._frames += 1
         self._end = frame.time

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from tracker.config import CountConfig, OutputConfig
-from tracker.count.lines import LineCounter, resolve_lines
+from tracker.count.lines import LineCounter, line_counter
 from tracker.count.totals import Totals
 from tracker.drawing import Annotator, LineTotal
 from tracker.types import AudioTrack, FrameResult
@@ -62,11 +62,7 @@ class VideoSink:
             self._writer.close()
 
     def _open(self, width: int, height: int) -> None:
-        self._lines = LineCounter(
-            resolve_lines(self._count.lines, width, height),
-            anchor=self._count.anchor,
-            hysteresis=self._count.hysteresis,
-        )
+        self._lines = line_counter(self._count, width, height)
         self._writer = VideoWriter(
             self._path,
             width,
