@@ -118,25 +118,28 @@ class TrackerConfig(_Section):
     """How detections become tracks. All durations are seconds, so any frame rate works."""
 
     confident_score: Fraction01 = 0.6  # at or above: matched first, may start a track
-    new_score: Fraction01 = 0.7  # a track starts at or above
-    instant_score: Fraction01 = 0.99  # a track is confirmed at once at or above
-    weak_score: Fraction01 = 0.4  # weaker than confident but at least this: matched second
+    new_score: Fraction01 = 0.6  # a track starts at or above
+    weak_score: Fraction01 = 0.2  # weaker than confident but at least this: matched second
     weak_gap_s: Seconds = 0.35  # weak detections continue only tracks seen this recently
+    weak_trust: Fraction01 = 0.7  # and only those whose detections score so much on average
+    weak_similarity: Fraction01 = 0.5  # and only where they fit so well
     confirm_hits: Annotated[int, Field(ge=1)] = 3  # detections that confirm a tentative track
-    tentative_gap_s: Seconds = 0.25  # a tentative track unseen for longer is given up
-    memory_s: Seconds = 4.0  # a confirmed track unseen for longer is gone
+    confirm_score: Fraction01 = 0.65  # and their least average score
+    confirm_share: Fraction01 = 0.85  # and its least share of the class's usual score
+    instant_score: Fraction01 = 0.97  # a track is confirmed at once at or above
+    tentative_gap_s: Seconds = 0.5  # a tentative track unseen for longer is given up
+    memory_s: Seconds = 2.0  # a confirmed track unseen for longer is gone
     coast_s: Seconds = 0.0  # report a lost track's predicted box for this long
-    min_similarity: Fraction01 = 0.3  # of two boxes or masks, to be matched at all
+    min_similarity: Fraction01 = 0.2  # of two boxes or masks, to be matched at all
     class_change_similarity: Fraction01 = 0.5  # the same, across two classes
     mask_weight: Fraction01 = 0.5  # share of mask IoU in the similarity, box IoU has the rest
     recovery_scale: Annotated[float, Field(ge=1, le=4)] = (
         2.0  # lost tracks look in boxes this wider
     )
-    cruise_s: Annotated[float, Field(gt=0)] = (
-        0.5  # a lost track keeps its average motion of this time
-    )
-    recovery_growth_s: Annotated[float, Field(gt=0)] = 4.0  # unseen so long: twice as wide, no more
     recovery_similarity: Fraction01 = 0.3  # of the widened boxes
+    cruise_s: Annotated[float, Field(gt=0)] = (
+        0.15  # a lost track keeps its average motion of this time
+    )
     gate: Annotated[float, Field(gt=0)] = 50.0  # squared Mahalanobis distance of the centre
     position_noise: Annotated[float, Field(gt=0)] = 0.05  # detector's box noise, of the size
     acceleration_noise: Annotated[float, Field(gt=0)] = 0.7  # objects' acceleration, sizes/s²

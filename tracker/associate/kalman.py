@@ -79,12 +79,20 @@ class KalmanFilter:
         return new_mean, new_covariance
 
     def centre_distance(
-        self, mean: FloatArray, covariance: FloatArray, boxes_cxcywh: npt.NDArray[Any]
+        self,
+        mean: FloatArray,
+        covariance: FloatArray,
+        boxes_cxcywh: npt.NDArray[Any],
+        centres: npt.NDArray[Any] | None = None,
     ) -> FloatArray:
-        """Return squared Mahalanobis distances of measured centres, (T, N); chi², 2 degrees."""
+        """Return squared Mahalanobis distances of measured centres, (T, N); chi², 2 degrees.
+
+        `centres`, (T, 2), are where they should be, if not at the states' own: parts of objects.
+        """
         variance = covariance[:, :2, 0] + self._measurement_variance(mean)[:, :2]
         measured = np.asarray(boxes_cxcywh, np.float64)[None, :, :2]
-        offset = measured - mean[:, None, :2, 0]
+        expected = mean[:, :2, 0] if centres is None else np.asarray(centres, np.float64)
+        offset = measured - expected[:, None]
         distance: FloatArray = (offset**2 / variance[:, None, :]).sum(axis=2)
         return distance
 

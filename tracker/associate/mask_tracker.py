@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
-from tracker.associate.track import Life, Track, coast, rescale, track_from_json, track_to_json
+from tracker.associate.table import TrackTable
 from tracker.boxes import (
     box_area,
     box_intersection,
@@ -19,11 +19,17 @@ from tracker.boxes import (
     xyxy_to_cxcywh,
 )
 from tracker.config import TrackerConfig
-from tracker.masks import intersection
+from tracker.masks import Mask, intersection
 from tracker.types import Detections, Image, Tracks
 
 FloatArray = npt.NDArray[np.float64]
-STATE_VERSION = 1
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+STATE_VERSION = 2
+
+CUT_TOLERANCE = 0.9  # of its usual size a box may be without being taken for cut
+GROW_S, SHRINK_S = 0.3, 1.5  # s, in which the size of the whole object follows the box's
+USUAL_SHARE = 0.01  # of one score in the class's usual score
 
 
 class MaskTracker:
@@ -41,18 +47,14 @@ class MaskTracker:
             acceleration_noise=self.config.acceleration_noise,
             size_noise=self.config.size_noise,
         )
-        self._tracks: list[Track] = []
+        self._tracks = TrackTable.empty()
         self._next_id = 1
+        self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
         self._now: float | None = None
         self._step = 0.0  # s, between the latest two frames
         self._size: tuple[int, int] | None = None  # px, of the frames, where they are given
 
-    def update(
-        self,
-        detections: Detections,
-        time: float,
-        image: Image | None = None,
-    ) -> Tracks:
+    def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
         """Advance to `time` (s) and return the confirmed tracks present there.
 
         Raises ValueError if time runs backwards. Of `image` only the size is used.
@@ -61,16 +63,16 @@ class MaskTracker:
             raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
         if image is not None:
             self._fit_to(image.shape[1], image.shape[0])
-        self._predict(time)
+        self._step = 0.0 if self._now is None else time - self._now
+        self._now = time
         self._forget(time)
-        was_seen = [track for track in self._tracks if track.source >= 0]
-        for track in self._tracks:
-            track.source = -1
-        left_over = self._match(detections, time)
-        for track in was_seen:
-            if track.source < 0:
-                coast(track)
-        self._start(detections, left_over, time)
+        self._predict()
+        was_seen = self._tracks.source >= 0
+        match = self._match(detections, time)
+        self._tracks.source = match
+        self._correct(detections, time)
+        self._coast(was_seen & (match < 0))
+        self._start(detections, time)
         return self._report(time)
 
     def state(self) -> dict[str, Any]:
@@ -78,9 +80,10 @@ class MaskTracker:
         return {
             "version": STATE_VERSION,
             "next_id": self._next_id,
+            "usual": sorted(self._usual.items()),
             "now": self._now,
             "size": self._size,
-            "tracks": [track_to_json(track) for track in self._tracks],
+            "tracks": self._tracks.to_json(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -89,233 +92,258 @@ class MaskTracker:
             raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
         self._next_id, self._now = int(state["next_id"]), state["now"]
         self._size = tuple(state["size"]) if state["size"] else None
-        self._tracks = [track_from_json(item) for item in state["tracks"]]
+        self._usual = {int(label): float(score) for label, score in state["usual"]}
+        self._tracks = TrackTable.from_json(state["tracks"])
 
     def _fit_to(self, width: int, height: int) -> None:
         """Follow a change of the picture's size: what is known is scaled to the new one."""
         if self._size not in (None, (width, height)):
-            for track in self._tracks:
-                rescale(track, width / self._size[0], height / self._size[1])
+            self._tracks.rescale(width / self._size[0], height / self._size[1])
         self._size = (width, height)
 
     # ---- prediction -------------------------------------------------------------------------
 
-    def _predict(self, time: float) -> None:
-        dt = 0.0 if self._now is None else time - self._now
-        self._now, self._step = time, dt
-        if not self._tracks:
-            return
-        mean, covariance = self._stacked()
-        lost = np.array([track.source < 0 for track in self._tracks])
-        mean[lost, :, 1] *= np.exp(-dt / self.config.lost_damping_s)
-        mean, covariance = self._filter.predict(mean, covariance, dt)
-        for track, m, c in zip(self._tracks, mean, covariance, strict=True):
-            track.mean, track.covariance = m, c
+    def _forget(self, time: float) -> None:
+        tracks, config = self._tracks, self.config
+        # At low frame rates one frame is longer than the gap: it may always be missed.
+        tentative = min(max(config.tentative_gap_s, self._step), config.memory_s) + 1e-9
+        tracks.keep(time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative))
 
-    def _stacked(self) -> tuple[FloatArray, FloatArray]:
-        return (
-            np.stack([track.mean for track in self._tracks]),
-            np.stack([track.covariance for track in self._tracks]),
+    def _predict(self) -> None:
+        tracks = self._tracks
+        if not len(tracks):
+            return
+        lost = tracks.source < 0
+        tracks.mean[lost, :, 1] *= np.exp(-self._step / self.config.lost_damping_s)
+        tracks.mean, tracks.covariance = self._filter.predict(
+            tracks.mean, tracks.covariance, self._step
         )
+
+    def _coast(self, rows: BoolArray) -> None:
+        """Let tracks that were just lost go on whole, at their average motion."""
+        tracks = self._tracks
+        tracks.mean[rows, :2, 1] = tracks.cruise[rows]
+        tracks.mean[rows, 2:, 0] = tracks.body[rows]
+        tracks.offset[rows] = 0
 
     # ---- matching ---------------------------------------------------------------------------
 
-    def _match(self, detections: Detections, time: float) -> list[int]:
-        """Match in three stages; return the confident detections that nobody took."""
-        config, scores = self.config, detections.scores
-        is_confident = scores >= config.confident_score
-        confident = np.flatnonzero(is_confident).tolist()
-        weak = np.flatnonzero(~is_confident & (scores >= config.weak_score)).tolist()
-        if not self._tracks or not (confident or weak):
-            return confident
-        alike = self._similarity(detections, confident + weak)
-        minimum = self._minimum(detections)
+    def _match(self, detections: Detections, time: float) -> IntArray:
+        """Return for each track the row of its detection, or -1; see the class for the stages."""
+        tracks, config = self._tracks, self.config
+        match = np.full(len(tracks), -1, np.int64)
+        rows = np.flatnonzero(detections.scores >= config.weak_score)
+        if not len(tracks) or not len(rows):
+            return match
+        confident = detections.scores[rows] >= config.confident_score
+        boxes = detections.boxes[rows].astype(np.float64)
+        free = np.ones(len(rows), np.bool_)
 
-        free = list(range(len(self._tracks)))
-        part = np.ix_(free, confident)
-        self._take(assign(alike[part], minimum[part]), free, confident, detections, time)
+        def stage(alike: FloatArray, who: BoolArray, which: BoolArray) -> None:
+            t, d = np.flatnonzero(who & (match < 0)), np.flatnonzero(which & free)
+            for i, j in assign(alike[np.ix_(t, d)], 0.0):
+                match[t[i]], free[d[j]] = rows[d[j]], False
 
+        alike = self._similarity(detections, rows, boxes)
+        everyone = np.ones(len(tracks), np.bool_)
+        stage(alike, everyone, confident)
         # At low frame rates the frame before this one is always recent.
-        gap = max(config.weak_gap_s, self._step)
-        recent = [i for i in free if time - self._tracks[i].seen <= gap + 1e-9]
-        part = np.ix_(recent, weak)
-        self._take(assign(alike[part], minimum[part]), recent, weak, detections, time)
+        recent = time - tracks.seen <= max(config.weak_gap_s, self._step) + 1e-9
+        close = np.where(alike >= config.weak_similarity, alike, 0.0)
+        stage(close, recent & (tracks.trust >= config.weak_trust), ~confident)
+        lost = (tracks.id > 0) & (match < 0)
+        if lost.any() and (confident & free).any():
+            stage(self._widened(boxes, detections.labels[rows], lost), lost, confident)
+        return match
 
-        lost = [i for i in free if self._tracks[i].life is Life.LOST]
-        wide = self._widened_similarity(detections, lost, confident, time)
-        matches = assign(wide, config.recovery_similarity)
-        self._take(matches, lost, confident, detections, time)
-        return confident
-
-    def _take(
-        self,
-        matches: list[tuple[int, int]],
-        rows: list[int],
-        columns: list[int],
-        detections: Detections,
-        time: float,
-    ) -> None:
-        """Correct the matched tracks and strike both sides off the lists they were chosen from."""
-        pairs = [(rows[i], columns[j]) for i, j in matches]
-        self._correct(pairs, detections, time)
-        for row, column in pairs:
-            rows.remove(row)
-            columns.remove(column)
-
-    def _similarity(self, detections: Detections, columns: list[int]) -> npt.NDArray[Any]:
-        """Blended IoU of all predicted tracks and the detections `columns`, (T, N)."""
-        mean, covariance = self._stacked()
-        predicted = cxcywh_to_xyxy(mean[:, :, 0])
-        boxes = detections.boxes[columns]
-        distance = self._filter.centre_distance(mean, covariance, xyxy_to_cxcywh(boxes))
+    def _similarity(self, detections: Detections, rows: IntArray, boxes: FloatArray) -> FloatArray:
+        """Blended IoU of predicted tracks and detections, (T, N); 0 where too little."""
+        tracks, config = self._tracks, self.config
+        part = tracks.seen_part
+        predicted = cxcywh_to_xyxy(part)
+        distance = self._filter.centre_distance(
+            tracks.mean, tracks.covariance, xyxy_to_cxcywh(boxes), part[:, :2]
+        )
         moved = [
-            move_to(track.mask, track.box, box) if track.mask is not None else None
-            for track, box in zip(self._tracks, predicted, strict=True)
+            move_to(mask, box, to) if mask is not None else None
+            for mask, box, to in zip(tracks.masks, tracks.box, predicted, strict=True)
         ]
-        result = np.zeros((len(self._tracks), len(detections)))
-        result[:, columns] = similarity(
+        alike = similarity(
             predicted,
             moved,
             boxes,
-            [detections.masks[j] for j in columns],
-            gate=distance <= self.config.gate,
-            mask_weight=self.config.mask_weight,
+            [detections.masks[row] for row in rows.tolist()],
+            gate=distance <= config.gate,
+            mask_weight=config.mask_weight,
         )
-        return result
+        same = tracks.label[:, None] == detections.labels[rows][None, :]
+        minimum = np.where(same, config.min_similarity, config.class_change_similarity)
+        return np.where(alike >= minimum, alike, 0.0)
 
-    def _minimum(self, detections: Detections) -> npt.NDArray[Any]:
-        """The similarity that a pair must have, (T, N): more where the classes differ."""
-        labels = np.array([track.label for track in self._tracks])
-        same = labels[:, None] == detections.labels[None, :]
-        return np.where(same, self.config.min_similarity, self.config.class_change_similarity)
+    def _widened(self, boxes: FloatArray, labels: IntArray, lost: BoolArray) -> FloatArray:
+        """IoU of widened boxes of lost tracks and detections of their class, (T, N)."""
+        tracks, config = self._tracks, self.config
+        alike = np.zeros((len(tracks), len(boxes)))
+        predicted = cxcywh_to_xyxy(tracks.mean[lost, :, 0])
+        iou = box_iou(
+            expand(predicted, config.recovery_scale), expand(boxes, config.recovery_scale)
+        )
+        same = tracks.label[lost][:, None] == labels[None, :]
+        alike[lost] = np.where(same & (iou >= config.recovery_similarity), iou, 0.0)
+        return alike
 
-    def _widened_similarity(
-        self, detections: Detections, rows: list[int], columns: list[int], time: float
-    ) -> npt.NDArray[Any]:
-        """IoU of boxes widened about their centres, the more the longer unseen; one class only."""
-        result = np.zeros((len(rows), len(columns)))
-        boxes, labels = detections.boxes[columns], detections.labels[columns]
-        for k, row in enumerate(rows if columns else ()):
-            track = self._tracks[row]
-            gap = min(time - track.seen, self.config.recovery_growth_s)
-            scale = self.config.recovery_scale * (1 + gap / self.config.recovery_growth_s)
-            predicted = cxcywh_to_xyxy(track.mean[None, :, 0])
-            iou = box_iou(expand(predicted, scale), expand(boxes, scale))[0]
-            result[k] = np.where(labels == track.label, iou, 0.0)
-        return result
-
-    def _correct(self, pairs: list[tuple[int, int]], detections: Detections, time: float) -> None:
-        if not pairs:
+    def _correct(self, detections: Detections, time: float) -> None:
+        """Take the matched detections into their tracks."""
+        tracks = self._tracks
+        rows = np.flatnonzero(tracks.source >= 0)
+        if not len(rows):
             return
-        tracks = [self._tracks[i] for i, _ in pairs]
-        columns = [j for _, j in pairs]
+        columns = tracks.source[rows]
         boxes = detections.boxes[columns].astype(np.float64)
+        scores = detections.scores[columns].astype(np.float64)
+        measured = np.asarray(xyxy_to_cxcywh(boxes), np.float64)
+        whole = self._whole(rows, measured)
         mean, covariance = self._filter.update(
-            np.stack([track.mean for track in tracks]),
-            np.stack([track.covariance for track in tracks]),
-            xyxy_to_cxcywh(boxes),
+            tracks.mean[rows], tracks.covariance[rows], np.concatenate([whole, measured[:, 2:]], 1)
         )
-        for k, (track, column) in enumerate(zip(tracks, columns, strict=True)):
-            track.mean, track.covariance, track.box = mean[k], covariance[k], boxes[k]
-            track.mask = detections.masks[column]
-            self._average(track, time)
-            track.score, track.seen, track.source = float(detections.scores[column]), time, column
-            track.hits += 1
-            label = int(detections.labels[column])
-            track.votes[label] = track.votes.get(label, 0.0) + track.score
-            if track.hits >= self.config.confirm_hits or track.score >= self.config.instant_score:
-                self._confirm(track)
+        tracks.mean[rows], tracks.covariance[rows], tracks.box[rows] = mean, covariance, boxes
+        tracks.offset[rows] = measured[:, :2] - whole
+        self._average(rows, measured[:, 2:], time)
+        tracks.score[rows], tracks.seen[rows] = scores, time
+        tracks.total[rows] += scores
+        tracks.hits[rows] += 1
+        tracks.vote(rows, detections.labels[columns], scores)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            tracks.masks[row] = detections.masks[column]
+        self._confirm(rows)
 
-    def _average(self, track: Track, time: float) -> None:
+    def _whole(self, rows: IntArray, measured: FloatArray) -> FloatArray:
+        """Return where the centres of the whole objects are, as far as cut boxes tell, (R, 2).
+
+        What hides an object cuts its box on one side: the box's centre moves, the object's does
+        not. So a box that lacks a piece of the object's size tells the centre only to within half
+        of that piece, and the prediction decides. A box smaller in both directions alike is
+        merely farther away.
+        """
+        body = self._tracks.body[rows]
+        scale = (measured[:, 2:] / np.maximum(body, 1e-9)).max(axis=1, keepdims=True)
+        body = body * np.minimum(scale, 1.0)
+        half = np.maximum(body * CUT_TOLERANCE - measured[:, 2:], 0) / 2
+        predicted = self._tracks.mean[rows, :2, 0]
+        return np.clip(predicted, measured[:, :2] - half, measured[:, :2] + half)
+
+    def _average(self, rows: IntArray, size: FloatArray, time: float) -> None:
         """Take the newest motion and size into the averages that carry a lost track."""
-        newest = np.concatenate([track.mean[:2, 1], track.mean[2:, 0]])
-        share = 1 - np.exp((track.seen - time) / self.config.cruise_s)
-        track.cruise = track.cruise + max(share, 1 / (track.hits + 1)) * (newest - track.cruise)
+        tracks = self._tracks
+        dt, youth = (time - tracks.seen[rows])[:, None], 1 / (tracks.hits[rows] + 1)[:, None]
+        share = np.maximum(1 - np.exp(-dt / self.config.cruise_s), youth)
+        tracks.cruise[rows] += share * (tracks.mean[rows, :2, 1] - tracks.cruise[rows])
+        grown = size - tracks.body[rows]
+        share = np.where(
+            grown > 0, np.maximum(1 - np.exp(-dt / GROW_S), youth), 1 - np.exp(-dt / SHRINK_S)
+        )
+        tracks.body[rows] += share * grown
 
-    # ---- birth and end ----------------------------------------------------------------------
+    # ---- birth ------------------------------------------------------------------------------
 
-    def _start(self, detections: Detections, left_over: list[int], time: float) -> None:
-        taken = [track.source for track in self._tracks if track.source >= 0]
-        columns: list[int] = []
-        for column in left_over:  # by descending score: of two duplicates the better one stays
-            if detections.scores[column] < self.config.new_score:
-                continue
-            if not self._is_duplicate(detections, column, taken + columns):
-                columns.append(column)
-        if not columns:
+    def _start(self, detections: Detections, time: float) -> None:
+        config, scores = self.config, detections.scores
+        taken = self._tracks.source[self._tracks.source >= 0].tolist()
+        able = set(np.flatnonzero(scores >= config.new_score).tolist()) - set(taken)
+        rows: list[int] = []
+        # Of two duplicates the better one stays.
+        for row in sorted(able, key=lambda row: (-float(scores[row]), row)):
+            if not self._is_duplicate(detections, row, taken + rows):
+                rows.append(row)
+        if not rows:
             return
-        boxes = detections.boxes[columns].astype(np.float64)
+        rows.sort()
+        boxes = detections.boxes[rows].astype(np.float64)
         mean, covariance = self._filter.initiate(xyxy_to_cxcywh(boxes))
-        for k, column in enumerate(columns):
-            score = float(detections.scores[column])
-            track = Track(
-                mean=mean[k],
-                covariance=covariance[k],
-                box=boxes[k],
-                mask=detections.masks[column],
-                score=score,
-                seen=time,
-                cruise=np.concatenate([mean[k, :2, 1], mean[k, 2:, 0]]),
-                source=column,
-                votes={int(detections.labels[column]): score},
-            )
-            if score >= self.config.instant_score or self.config.confirm_hits == 1:
-                self._confirm(track)
-            self._tracks.append(track)
+        score = scores[rows].astype(np.float64)
+        new = TrackTable(
+            mean=mean,
+            covariance=covariance,
+            box=boxes,
+            body=mean[:, 2:, 0].copy(),
+            offset=np.zeros((len(rows), 2)),
+            cruise=np.zeros((len(rows), 2)),
+            score=score,
+            total=score.copy(),
+            born=np.full(len(rows), time),
+            seen=np.full(len(rows), time),
+            hits=np.ones(len(rows), np.int64),
+            id=np.zeros(len(rows), np.int64),
+            source=np.array(rows, np.int64),
+            votes=np.zeros((len(rows), 0)),
+            embedding=np.zeros((len(rows), 0)),
+            masks=[detections.masks[row] for row in rows],
+        )
+        new.vote(np.arange(len(rows)), detections.labels[rows], score)
+        before = len(self._tracks)
+        self._tracks.append(new)
+        self._confirm(before + np.arange(len(rows)))
 
-    def _is_duplicate(self, detections: Detections, column: int, others: list[int]) -> bool:
+    def _is_duplicate(self, detections: Detections, row: int, others: list[int]) -> bool:
         """Whether a detection lies inside one of `others` of its class."""
-        label = detections.labels[column]
-        others = [row for row in others if detections.labels[row] == label]
         if not others:
             return False
-        mask, box = detections.masks[column], detections.boxes[column : column + 1]
+        mask, box = detections.masks[row], detections.boxes[row : row + 1]
         inside = box_intersection(box, detections.boxes[others])[0] / max(box_area(box)[0], 1e-9)
-        for row, of_box in zip(others, inside, strict=True):
-            other = detections.masks[row]
-            covered = of_box
-            if mask is not None and other is not None and of_box > 0:
+        near = (inside > 0) & (detections.labels[others] == detections.labels[row])
+        for k in np.flatnonzero(near).tolist():
+            other = detections.masks[others[k]]
+            covered = float(inside[k])
+            if mask is not None and other is not None:
                 covered = intersection(mask, other) / max(mask.area, 1)
             if covered >= self.config.duplicate_overlap:
                 return True
         return False
 
-    def _confirm(self, track: Track) -> None:
-        if not track.id:
-            track.id = self._next_id
-            self._next_id += 1
+    def _confirm(self, rows: IntArray) -> None:
+        """Give ids to those of `rows` that have earned one, in their order.
 
-    def _forget(self, time: float) -> None:
-        def kept(track: Track) -> bool:
-            if track.id:
-                return time - track.seen <= self.config.memory_s
-            # At low frame rates one frame is longer than the gap: it may always be missed.
-            gap = max(self.config.tentative_gap_s, self._step)
-            return time - track.seen <= min(gap, self.config.memory_s) + 1e-9
-
-        self._tracks = [track for track in self._tracks if kept(track)]
+        A track must score, on average, about as well as confirmed tracks of its class do: what
+        scores are good is a matter of the detector, and learnt as the video goes on.
+        """
+        tracks, config = self._tracks, self.config
+        labels = tracks.label[rows]
+        for label in np.unique(labels).tolist():
+            known = tracks.score[rows[(labels == label) & (tracks.id[rows] > 0)]]
+            if len(known):
+                usual = self._usual.setdefault(label, float(known[0]))
+                share = 1 - (1 - USUAL_SHARE) ** len(known)
+                self._usual[label] = usual + share * (float(known.mean()) - usual)
+        expected = np.array([self._usual.get(label, 0.0) for label in labels.tolist()])
+        least = np.maximum(config.confirm_score, config.confirm_share * expected)
+        good = tracks.trust[rows] >= least
+        sure = good & (tracks.hits[rows] >= config.confirm_hits)
+        sure |= tracks.score[rows] >= config.instant_score
+        new = rows[sure & (tracks.id[rows] == 0)]
+        tracks.id[new] = np.arange(self._next_id, self._next_id + len(new))
+        self._next_id += len(new)
 
     # ---- report -----------------------------------------------------------------------------
 
     def _report(self, time: float) -> Tracks:
-        present = [
-            track
-            for track in self._tracks
-            if track.id
-            and (track.source >= 0 or 0 <= time - track.seen - 1e-9 <= self.config.coast_s)
-        ]
-        if not present:
+        tracks = self._tracks
+        unseen = time - tracks.seen
+        coasting = (unseen > 1e-9) & (unseen <= self.config.coast_s + 1e-9)
+        rows = np.flatnonzero((tracks.id > 0) & ((tracks.source >= 0) | coasting))
+        if not len(rows):
             return Tracks.empty()
-        present.sort(key=lambda track: track.id)
-        predicted = cxcywh_to_xyxy(np.stack([track.mean[:, 0] for track in present]))
-        boxes = [
-            track.box if track.source >= 0 else predicted[k] for k, track in enumerate(present)
+        rows = rows[np.argsort(tracks.id[rows])]
+        seen = tracks.source[rows] >= 0
+        predicted = cxcywh_to_xyxy(tracks.seen_part[rows])
+        masks: list[Mask | None] = [
+            tracks.masks[row] if is_seen else None
+            for row, is_seen in zip(rows.tolist(), seen.tolist(), strict=True)
         ]
         return Tracks(
-            ids=np.array([track.id for track in present], np.int64),
-            boxes=np.array(boxes, np.float32),
-            scores=np.array([track.score for track in present], np.float32),
-            labels=np.array([track.label for track in present], np.int64),
-            masks=tuple(track.mask if track.source >= 0 else None for track in present),
-            sources=np.array([track.source for track in present], np.int64),
+            ids=tracks.id[rows],
+            boxes=np.where(seen[:, None], tracks.box[rows], predicted).astype(np.float32),
+            scores=tracks.score[rows].astype(np.float32),
+            labels=tracks.label[rows],
+            masks=tuple(masks),
+            sources=tracks.source[rows],
         )
