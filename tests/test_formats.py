@@ -120,17 +120,19 @@ def test_mots_round_trip_without_overlap(tmp_path):
         same(a.tracks, b.tracks, boxes=False, scores=False)
 
 
-def test_overlapping_pixels_go_to_the_higher_score():
+def test_overlapping_pixels_go_to_the_nearer_object():
     square = np.ones((10, 10), np.bool_)
     rows = [
-        Row(1, 1, 0.5, (0, 0, 10, 10), Mask(0, 0, square)),
-        Row(2, 1, 0.9, (5, 0, 15, 10), Mask(5, 0, square)),
-        Row(3, 1, 0.1, (6, 1, 9, 4), Mask(6, 1, square[:3, :3])),
+        Row(1, 1, 0.9, (0, 0, 10, 10), Mask(0, 0, square)),
+        Row(2, 1, 0.5, (5, 0, 15, 12), Mask(5, 2, square)),  # its lower edge is the lowest
+        Row(3, 1, 0.9, (6, 3, 9, 6), Mask(6, 3, square[:3, :3])),
+        Row(4, 1, 0.9, (0, 0, 10, 10), Mask(0, 0, square)),
     ]
     kept = dict(without_overlap(to_tracks(rows)))
-    assert kept[0].box == (0, 0, 5, 10)
-    assert kept[1].box == (5, 0, 15, 10)
+    assert kept[0].area == 100 - 5 * 8
+    assert kept[1].area == 100
     assert 2 not in kept  # nothing is left of it
+    assert 3 not in kept  # a double: of two alike the lower id stays
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -14,14 +14,14 @@ from typing import Any
 import tomli_w
 
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.config import RunConfig
+from tracker.config import RunConfig, TrackerConfig
 from tracker.errors import ModelError, SinkError, redact
 from tracker.pipeline import RunStats, run, stream
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import RunFolder
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
-from tracker.types import Detector, FrameResult, Source
+from tracker.types import DetectionLog, Detector, FrameResult, LoggedFrame, Source, TrackLog
 from tracker.video.source import open_source
 
 _REPORTED_PACKAGES = (
@@ -62,6 +62,18 @@ def track(
             MaskTracker(config.tracker),
             batch_size=getattr(detector, "batch_size", 1),
         )
+
+
+def associate(log: DetectionLog, config: TrackerConfig | None = None) -> TrackLog:
+    """Link saved detections into tracks; frames are worked as the result's are asked for."""
+    tracker = MaskTracker(config)
+
+    def frames() -> Iterator[LoggedFrame]:
+        for frame in log.frames:
+            tracks = tracker.update(frame.detections, frame.time)
+            yield LoggedFrame(frame.index, frame.time, frame.width, frame.height, tracks)
+
+    return TrackLog(log.info, frames())
 
 
 def load_detector(config: RunConfig) -> Detector:

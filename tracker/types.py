@@ -12,7 +12,7 @@ All values are immutable and their arrays are read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
@@ -213,6 +213,38 @@ class TrackLog:
 
     info: LogInfo
     frames: Iterable[LoggedFrame]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedDetections:
+    """One frame of saved detections: what a detector found, without its picture."""
+
+    index: int
+    time: float  # s
+    width: int  # px; 0 = not known
+    height: int  # px; 0 = not known
+    detections: Detections
+
+    def only(self, labels: Collection[int]) -> LoggedDetections:
+        """Return the same frame with detections of these classes alone."""
+        found = self.detections
+        rows = np.flatnonzero(np.isin(found.labels, list(labels)))
+        kept = Detections(
+            boxes=found.boxes[rows],
+            scores=found.scores[rows],
+            labels=found.labels[rows],
+            masks=tuple(found.masks[row] for row in rows.tolist()),
+            embeddings=found.embeddings[rows],
+        )
+        return LoggedDetections(self.index, self.time, self.width, self.height, kept)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionLog:
+    """Saved detections of a whole video; `frames` may be a stream that can be read once."""
+
+    info: LogInfo
+    frames: Iterable[LoggedDetections]
 
 
 @dataclass(slots=True)

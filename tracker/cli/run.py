@@ -123,12 +123,12 @@ def run(
         *_option("detector.model", model),
         *_option("detector.weights", weights),
         *_option("detector.device", device),
-        *([f"detector.classes={json.dumps(_split(classes))}"] if classes is not None else []),
+        *([f"detector.classes={json.dumps(split_names(classes))}"] if classes is not None else []),
         *_line_settings(line or ()),
         *([] if video else ["output.video=false"]),
         *(settings or ()),
     ]
-    resolved = load_config(_find_config(config), overrides)
+    resolved = load_config(find_config(config), overrides)
     folders = _folders(videos, output, replace=force)
     load = cache(lambda: load_detector(resolved))  # one model for all videos
     failures = 0
@@ -175,7 +175,8 @@ def _option(key: str, value: str | None) -> list[str]:
     return [] if value is None else [f"{key}={json.dumps(value)}"]
 
 
-def _split(names: str) -> list[str]:
+def split_names(names: str) -> list[str]:
+    """Return the parts of a list with commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
@@ -198,7 +199,7 @@ def _line_settings(lines: Sequence[str]) -> list[str]:
     return list(settings.values())
 
 
-def _find_config(name: str | None) -> Path | None:
+def find_config(name: str | None) -> Path | None:
     """Return a file the user named, or a shipped configuration of this name."""
     if name is None:
         return None

@@ -57,17 +57,22 @@ def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raise FormatError."""
+    content = read_json_value(path)
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: must hold a JSON object")
+    return content
+
+
+def read_json_value(path: Path) -> Any:
+    """Read any JSON value; raise FormatError."""
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise FormatError(f"{path}: is larger than {LARGEST_JSON} bytes")
-        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{path}: is not valid JSON: {exc}") from exc
-    if not isinstance(content, dict):
-        raise FormatError(f"{path}: must hold a JSON object")
-    return content
 
 
 def _refuse(constant: str) -> Any:

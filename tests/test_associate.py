@@ -1,0 +1,168 @@
+import json
+
+import numpy as np
+import pytest
+import scene as scenes
+from typer.testing import CliRunner
+
+from tracker.cli import app
+from tracker.errors import ConfigError, FormatError
+from tracker.formats import get_format
+from tracker.formats.detections import read
+from tracker.masks import mask_to_rle
+from tracker.types import Frame
+
+BLANK = np.zeros((1, 1, 3), np.uint8)
+
+
+def found(scene):
+    detector = scenes.SceneDetector(scene)
+    return [detector.detect([Frame(k, t, BLANK)])[0] for k, t in enumerate(scene.times)]
+
+
+@pytest.fixture(scope="module")
+def crossing():
+    return scenes.crossing(fps=10)
+
+
+@pytest.fixture
+def files(crossing, tmp_path):
+    """The same detections in every format that can be read."""
+    w, h = crossing.width, crossing.height
+    mot, mots, coco = [], [], []
+    for k, d in enumerate(found(crossing)):
+        for i in range(len(d)):
+            x1, y1, x2, y2 = d.boxes[i].tolist()
+            rle = mask_to_rle(d.masks[i], w, h)
+            xywh = [x1, y1, x2 - x1, y2 - y1]
+            text = " ".join(f"{v:.3f}" for v in xywh)
+            mot.append(f"{k + 1},-1,{text.replace(' ', ',')},{d.scores[i]:.4f},-1,-1,-1")
+            mots.append(f"{k} {text} {d.scores[i]:.4f} {d.labels[i]} {h} {w} {rle['counts']}")
+            coco.append(
+                {
+                    "image_id": k + 1,
+                    "category_id": int(d.labels[i]),
+                    "bbox": xywh,
+                    "score": float(d.scores[i]),
+                    "segmentation": rle,
+                }
+            )
+    paths = {name: tmp_path / name for name in ("det.txt", "mots.txt", "coco.json")}
+    paths["det.txt"].write_text("\n".join(mot) + "\n")
+    paths["mots.txt"].write_text("\n".join(mots) + "\n")
+    paths["coco.json"].write_text(json.dumps(coco))
+    return paths
+
+
+def associate(*arguments):
+    return CliRunner().invoke(app, ["associate", *map(str, arguments)], catch_exceptions=True)
+
+
+def frames_of(name, path):
+    return list(get_format(name).read(path).frames)
+
+
+def test_every_format_gives_the_same_tracks(files, crossing, tmp_path):
+    ids = {}
+    for name, path in files.items():
+        out = tmp_path / f"{name}.jsonl"
+        result = associate(path, "-o", out, "--fps", 10)
+        assert result.exit_code == 0, result.output
+        frames = frames_of("jsonl", out)
+        assert len(frames) == len(crossing.times)
+        assert [f.time for f in frames] == pytest.approx(list(crossing.times), abs=1e-6)
+        ids[name] = [f.tracks.ids.tolist() for f in frames]
+    assert ids["mots.txt"] == ids["coco.json"]
+    assert {i for row in ids["det.txt"] for i in row} == {1, 2}
+    again = tmp_path / "again.jsonl"
+    assert associate(tmp_path / "mots.txt.jsonl", "-o", again).exit_code == 0  # times of its own
+    assert {i for f in frames_of("jsonl", again) for i in f.tracks.ids.tolist()} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("source", "ending", "options", "expected"),
+    [
+        ("det.txt", "txt", [], "mot"),
+        ("mots.txt", "txt", [], "mots"),
+        ("mots.txt", "txt", ["--to", "mot"], "mot"),
+        ("mots.txt", "json", [], "coco"),
+        ("mots.txt", "json", ["--to", "youtube-vis"], "youtube-vis"),
+        ("det.txt", "csv", [], "csv"),
+    ],
+)
+def test_the_output_format(files, tmp_path, source, ending, options, expected):
+    out = tmp_path / f"out.{ending}"
+    result = associate(files[source], "-o", out, "--fps", 10, "--json", *options)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.output)
+    assert summary["format"] == expected
+    assert summary["tracks"] == 2
+    assert frames_of(expected, out)
+
+
+def test_mots_output_does_not_overlap(files, tmp_path):
+    out = tmp_path / "out.txt"
+    associate(files["mots.txt"], "-o", out, "--fps", 10)
+    for frame in frames_of("mots", out):
+        painted = np.zeros((frame.height, frame.width), int)
+        for mask in frame.tracks.masks:
+            x1, y1, x2, y2 = mask.box
+            painted[y1:y2, x1:x2] += mask.bits
+        assert painted.max(initial=0) <= 1
+
+
+def test_a_frame_without_detections_is_still_a_frame(tmp_path):
+    path = tmp_path / "det.txt"
+    rows = [(k, 10 + k) for k in (1, 2, 3, 4, 7, 8)]  # 5 and 6 have no line
+    path.write_text("".join(f"{k},-1,{x},20,30,60,0.9\n" for k, x in rows))
+    out = tmp_path / "out.jsonl"
+    assert associate(path, "-o", out, "--fps", 5).exit_code == 0
+    frames = frames_of("jsonl", out)
+    assert [f.index for f in frames] == list(range(8))
+    assert {i for f in frames for i in f.tracks.ids.tolist()} == {1}
+    assert [len(f.tracks) for f in frames] == [0, 0, 1, 1, 0, 0, 1, 1]
+
+
+def test_labels_and_settings(files, tmp_path):
+    out = tmp_path / "out.txt"
+    result = associate(files["mots.txt"], "-o", out, "--fps", 10, "--labels", "2", "--json")
+    assert json.loads(result.output)["tracks"] == 0
+    text = files["mots.txt"].read_text().replace(" 1.0000 ", " 0.6000 ")
+    files["mots.txt"].write_text(text)
+    for score, tracks in ((0.6, 2), (0.9, 0)):
+        setting = ["--set", f"tracker.confirm_score={score}"]
+        result = associate(files["mots.txt"], "-o", out, "--fps", 10, *setting, "--json")
+        assert json.loads(result.output)["tracks"] == tracks
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("1,-1,1,1,5,5,0.9\n", [], "--fps"),
+        ("1,-1,1,1,5,5,0.9\n1,-1,1,1\n", ["--fps", 10], "in.txt:2"),
+        ("1,-1,1,1,5,5,0.9\n0,-1,1,1,5,5,0.9\n", ["--fps", 10], "in.txt:2: frame"),
+        ("1,-1,1,1,-5,5,0.9\n", ["--fps", 10], "negative"),
+        ("1,-1,1,nan,5,5,0.9\n", ["--fps", 10], "finite"),
+        ("0 1 1 5 5 0.9 1 20 20 ???\n", ["--fps", 10], "in.txt:1"),
+        ("[1, 2]", ["--fps", 10], "result 0"),
+        ("[{", ["--fps", 10], "JSON"),
+        ("{}", ["--fps", 10], "list of COCO"),
+        ("1,-1,1,1,5,5,0.9\n9999999,-1,1,1,5,5,0.9\n", ["--fps", 10], "too far apart"),
+        ("1,-1,1,1,5,5,0.99\n" * 1, ["--fps", 10, "--to", "mots"], "no masks"),
+        ("1,-1,1,1,5,5,0.9\n", ["--fps", 10, "--to", "avi"], "--to must be one of"),
+        ("1,-1,1,1,5,5,0.9\n", ["--fps", 10, "--labels", "car"], "--labels takes"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, content, options, said):
+    path = tmp_path / "in.txt"
+    path.write_text(content)
+    result = associate(path, "-o", tmp_path / "out.txt", *options)
+    assert isinstance(result.exception, FormatError | ConfigError)
+    assert said in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FormatError, match="nothing"):
+        read(tmp_path / "nothing", 10)
