@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,14 +14,24 @@ from typing import Any
 import tomli_w
 
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.config import RunConfig, TrackerConfig
+from tracker.associate.refine import Archive
+from tracker.config import RunConfig
 from tracker.errors import ModelError, SinkError, redact
+from tracker.formats import jsonl
 from tracker.pipeline import RunStats, run, stream
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import RunFolder
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
-from tracker.types import DetectionLog, Detector, FrameResult, LoggedFrame, Source, TrackLog
+from tracker.types import (
+    Associator,
+    DetectionLog,
+    Detector,
+    FrameResult,
+    LoggedFrame,
+    Source,
+    TrackLog,
+)
 from tracker.video.source import open_source
 
 _REPORTED_PACKAGES = (
@@ -64,9 +74,8 @@ def track(
         )
 
 
-def associate(log: DetectionLog, config: TrackerConfig | None = None) -> TrackLog:
+def associate(log: DetectionLog, tracker: Associator) -> TrackLog:
     """Link saved detections into tracks; frames are worked as the result's are asked for."""
-    tracker = MaskTracker(config)
 
     def frames() -> Iterator[LoggedFrame]:
         for frame in log.frames:
@@ -74,6 +83,15 @@ def associate(log: DetectionLog, config: TrackerConfig | None = None) -> TrackLo
             yield LoggedFrame(frame.index, frame.time, frame.width, frame.height, tracks)
 
     return TrackLog(log.info, frames())
+
+
+def refine(log: TrackLog, archive: Archive) -> TrackLog:
+    """Return a log of the same frames with the tracks that `archive` refined from all of them."""
+    frames = (
+        replace(frame, tracks=tracks)
+        for frame, tracks in zip(log.frames, archive.refined(), strict=False)
+    )
+    return TrackLog(log.info, frames)
 
 
 def load_detector(config: RunConfig) -> Detector:
@@ -91,7 +109,7 @@ def run_to_folder(
     output: Path,
     *,
     get_detector: Callable[[], Detector],
-    replace: bool = False,
+    replace_old: bool = False,
     on_start: Callable[[Source, Sequence[str]], None] | None = None,
     on_result: Callable[[FrameResult, RunStats], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -105,7 +123,7 @@ def run_to_folder(
     started = datetime.now(UTC)
     source = open_source(uri, config.source)
     with closing(source):
-        folder = RunFolder(output, replace=replace)
+        folder = RunFolder(output, replace=replace_old)
         try:
             detector = get_detector()
         except BaseException:
@@ -121,11 +139,13 @@ def run_to_folder(
         if on_start:
             on_start(source, detector.categories)
         stats, error = RunStats(), None
+        tracker = MaskTracker(config.tracker)
+        archive = Archive(tracker, config.refine) if config.output.refine else None
         try:
             run(
                 source,
                 detector,
-                MaskTracker(config.tracker),
+                archive or tracker,
                 [sink for sink in sinks if sink is not None],
                 batch_size=getattr(detector, "batch_size", 1),
                 stats=stats,
@@ -141,6 +161,9 @@ def run_to_folder(
         notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
         report = _report(uri, source, stats, error, [note for note in notes if note])
         try:
+            if archive and not error:
+                online = jsonl.read(folder / "tracks.jsonl")
+                jsonl.write(refine(online, archive), folder / "tracks-refined.jsonl")
             folder.write_json("report.json", report)
         except SinkError as exc:
             error = error or exc  # the first error is the one that explains

@@ -161,6 +161,18 @@ class TrackerConfig(_Section):
         return self
 
 
+class RefineConfig(_Section):
+    """How tracks are refined when the whole video is known (--refine)."""
+
+    fill_s: Seconds = 0.3  # gaps up to this long are filled with moved boxes and masks
+    join_s: Seconds = 1.0  # a track may go on as another one after a gap up to this long
+    join_scale: Annotated[float, Field(ge=1, le=4)] = 1.5  # in boxes this wider
+    join_similarity: Fraction01 = 0.5  # of these boxes in the middle of the gap
+    min_hits: Annotated[int, Field(ge=1)] = 4  # tracks seen less often are ghosts
+    min_score: Fraction01 = 0.65  # and those with a lower average score
+    min_share: Fraction01 = 0.85  # or with a lower share of what their class scores on average
+
+
 class CountConfig(_Section):
     """What is counted."""
 
@@ -184,6 +196,7 @@ class OutputConfig(_Section):
     """What is written and drawn."""
 
     video: bool = True  # write video.mp4
+    refine: bool = False  # also write tracks-refined.jsonl, made when the whole video is known
     audio: bool = True  # keep the source's sound in it
     crf: Annotated[int, Field(ge=0, le=51)] = 23  # x264 quality, lower is better and larger
     preset: Literal[
@@ -202,6 +215,7 @@ class RunConfig(_Section):
     source: SourceConfig = SourceConfig()
     detector: DetectorConfig = DetectorConfig()
     tracker: TrackerConfig = TrackerConfig()
+    refine: RefineConfig = RefineConfig()
     count: CountConfig = CountConfig()
     output: OutputConfig = OutputConfig()
 

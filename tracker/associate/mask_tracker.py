@@ -29,6 +29,7 @@ STATE_VERSION = 2
 
 CUT_TOLERANCE = 0.9  # of its usual size a box may be without being taken for cut
 GROW_S, SHRINK_S = 0.3, 1.5  # s, in which the size of the whole object follows the box's
+LONGEST_PAST = 64  # detections of a tentative track that are remembered
 USUAL_SHARE = 0.01  # of one score in the class's usual score
 
 
@@ -48,6 +49,8 @@ class MaskTracker:
             size_noise=self.config.size_noise,
         )
         self._tracks = TrackTable.empty()
+        self.late: list[tuple[int, float, int]] = []
+        """Earlier detections of the tracks that the latest frame confirmed: id, time (s), row."""
         self._next_id = 1
         self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
         self._now: float | None = None
@@ -65,6 +68,7 @@ class MaskTracker:
             self._fit_to(image.shape[1], image.shape[0])
         self._step = 0.0 if self._now is None else time - self._now
         self._now = time
+        self.late = []
         self._forget(time)
         self._predict()
         was_seen = self._tracks.source >= 0
@@ -278,6 +282,7 @@ class MaskTracker:
             votes=np.zeros((len(rows), 0)),
             embedding=np.zeros((len(rows), 0)),
             masks=[detections.masks[row] for row in rows],
+            past=[[] for _ in rows],
         )
         new.vote(np.arange(len(rows)), detections.labels[rows], score)
         before = len(self._tracks)
@@ -320,8 +325,14 @@ class MaskTracker:
         sure = good & (tracks.hits[rows] >= config.confirm_hits)
         sure |= tracks.score[rows] >= config.instant_score
         new = rows[sure & (tracks.id[rows] == 0)]
+        for row in rows[~sure & (tracks.id[rows] == 0)].tolist():
+            tracks.past[row].append((float(tracks.seen[row]), int(tracks.source[row])))
+            del tracks.past[row][:-LONGEST_PAST]
         tracks.id[new] = np.arange(self._next_id, self._next_id + len(new))
         self._next_id += len(new)
+        for row in new.tolist():
+            self.late += [(int(tracks.id[row]), *sighting) for sighting in tracks.past[row]]
+            tracks.past[row] = []
 
     # ---- report -----------------------------------------------------------------------------
 

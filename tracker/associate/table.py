@@ -59,6 +59,7 @@ class TrackTable:
     votes: FloatArray  # sum of scores a label, (T, labels met so far)
     embedding: FloatArray  # running mean of unit vectors, zeros = unknown
     masks: list[Mask | None]  # as last detected
+    past: list[list[tuple[float, int]]]  # time, s, and row of detections before the confirming one
 
     def __len__(self) -> int:
         return len(self.id)
@@ -87,7 +88,9 @@ class TrackTable:
             return
         for name in _COLUMNS:
             setattr(self, name, getattr(self, name)[kept])
-        self.masks = [mask for mask, stays in zip(self.masks, kept.tolist(), strict=True) if stays]
+        rows = np.flatnonzero(kept).tolist()
+        self.masks = [self.masks[row] for row in rows]
+        self.past = [self.past[row] for row in rows]
 
     def append(self, new: TrackTable) -> None:
         """Add rows at the end."""
@@ -98,6 +101,7 @@ class TrackTable:
         for name in _COLUMNS:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(new, name)]))
         self.masks += new.masks
+        self.past += new.past
 
     def vote(self, rows: IntArray, labels: IntArray, scores: FloatArray) -> None:
         """Add one detection's word on each of these rows' classes."""
@@ -125,7 +129,8 @@ class TrackTable:
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON types."""
         columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
-        return columns | {"masks": [_mask_to_json(mask) for mask in self.masks]}
+        masks = [_mask_to_json(mask) for mask in self.masks]
+        return columns | {"masks": masks, "past": [[list(at) for at in p] for p in self.past]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrackTable:
@@ -135,12 +140,14 @@ class TrackTable:
         for name, shape in _COLUMNS.items():
             array = np.array(content[name], np.int64 if name in _WHOLE else np.float64)
             columns[name] = array if array.size else array.reshape(rows, *shape)
-        return cls(**columns, masks=[_mask_from_json(item) for item in content["masks"]])
+        masks = [_mask_from_json(item) for item in content["masks"]]
+        past = [[(float(time), int(row)) for time, row in track] for track in content["past"]]
+        return cls(**columns, masks=masks, past=past)
 
     @classmethod
     def empty(cls) -> TrackTable:
         """Return a table without rows."""
-        return cls.from_json({name: [] for name in (*_COLUMNS, "masks")})
+        return cls.from_json({name: [] for name in (*_COLUMNS, "masks", "past")})
 
     def _widen(self, name: str, columns: int) -> None:
         old = getattr(self, name)

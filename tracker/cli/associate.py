@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracker.assemble import associate as link
+from tracker.assemble import refine as improve
+from tracker.associate.mask_tracker import MaskTracker
+from tracker.associate.refine import Archive
 from tracker.cli.run import find_config, split_names
 from tracker.config import load_config
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
 from tracker.formats.detections import read
-from tracker.types import LoggedFrame, TrackLog
+from tracker.types import LoggedFrame, TrackLog, Tracks
 
 _BY_SUFFIX = {".jsonl": "jsonl", ".json": "coco", ".csv": "csv", ".parquet": "parquet"}
 
@@ -58,6 +63,14 @@ def associate(
     labels: Annotated[
         str | None, typer.Option(help="Class numbers to keep, as 1,3. [default: all]")
     ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Refine the tracks with the whole video known: gaps filled, ghosts dropped, "
+            "beginnings added. The online result stays in NAME-online.*",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON summary.")] = False,
 ) -> None:
     """Link saved detections into tracks: try settings, or track with another detector's output.
@@ -68,6 +81,8 @@ def associate(
 
       tracker associate 0002.txt -o out.txt --fps 10 --to mots     masks in, KITTI MOTS out
 
+      tracker associate det.txt -o tracks.txt --fps 25 --refine    refined afterwards
+
       tracker associate runs/street/tracks.jsonl -o again.jsonl --set tracker.memory_s=4
     """
     resolved = load_config(find_config(config), settings or ())
@@ -77,7 +92,9 @@ def associate(
     log = read(detections, fps)
     if wanted:
         log = replace(log, frames=(frame.only(wanted) for frame in log.frames))
-    tracks = link(log, resolved.tracker)
+    tracker = MaskTracker(resolved.tracker)
+    archive = Archive(tracker, resolved.refine) if refine else None
+    tracks = link(log, archive or tracker)
     frames = iter(tracks.frames)
     # Whether there are masks only the frames tell: those up to the first object are read ahead.
     ahead: list[LoggedFrame] = []
@@ -85,46 +102,45 @@ def associate(
         ahead.append(frame)
         if len(frame.tracks):
             break
-    has_masks = bool(ahead) and any(mask is not None for mask in ahead[-1].tracks.masks)
+    objects = ahead[-1].tracks.masks if ahead else ()
+    has_masks = any(mask is not None for mask in objects)
     name = to or _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if has_masks else "mot")
-    if name == "mots" and ahead and len(ahead[-1].tracks) and not has_masks:
+    if name == "mots" and objects and not has_masks:
         raise ConfigError(
             f"{detections}: has no masks, and MOTS is a format of masks; use --to mot"
         )
     counted = _Count()
-    everything = counted.count(ahead, frames)
-    get_format(name).write(TrackLog(tracks.info, everything), output)
+    online = output.with_name(f"{output.stem}-online{output.suffix}") if archive else output
+    everything = TrackLog(tracks.info, counted.count(chain(ahead, frames)))
+    get_format(name).write(everything, online)
+    if archive:
+        bare, counted = TrackLog(tracks.info, counted.seen), _Count()
+        refined = improve(bare, archive)
+        get_format(name).write(TrackLog(refined.info, counted.count(refined.frames)), output)
+    summary = {
+        "output": str(output),
+        "format": name,
+        "frames": len(counted.seen),
+        "tracks": len(counted.ids),
+    }
     if as_json:
-        typer.echo(counted.summary(output, name))
+        typer.echo(json.dumps(summary))
     else:
-        typer.echo(f"{counted.frames} frames, {len(counted.ids)} tracks -> {output}")
+        typer.echo(f"{len(counted.seen)} frames, {len(counted.ids)} tracks -> {output}")
 
 
 class _Count:
-    """Counts frames and ids on their way to the file."""
+    """Notes frames and ids on their way to the file."""
 
     def __init__(self) -> None:
-        self.frames = 0
+        self.seen: list[LoggedFrame] = []  # without their tracks
         self.ids: set[int] = set()
 
-    def count(self, ahead: list[LoggedFrame], rest: Iterator[LoggedFrame]) -> Iterator[LoggedFrame]:
-        for part in (ahead, rest):
-            for frame in part:
-                self.frames += 1
-                self.ids.update(frame.tracks.ids.tolist())
-                yield frame
-
-    def summary(self, output: Path, name: str) -> str:
-        import json
-
-        return json.dumps(
-            {
-                "output": str(output),
-                "format": name,
-                "frames": self.frames,
-                "tracks": len(self.ids),
-            }
-        )
+    def count(self, frames: Iterable[LoggedFrame]) -> Iterator[LoggedFrame]:
+        for frame in frames:
+            self.seen.append(replace(frame, tracks=Tracks.empty()))
+            self.ids.update(frame.tracks.ids.tolist())
+            yield frame
 
 
 def _labels(text: str | None) -> frozenset[int]:

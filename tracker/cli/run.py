@@ -86,6 +86,12 @@ def run(
         str | None, typer.Option(help="Take every k-th frame (5), or one each 0.5s.")
     ] = None,
     video: Annotated[bool, typer.Option(help="Write the annotated video.")] = True,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine", help="Write tracks-refined.jsonl too, made when the whole video is known."
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is already in the folder.")
     ] = False,
@@ -126,6 +132,7 @@ def run(
         *([f"detector.classes={json.dumps(split_names(classes))}"] if classes is not None else []),
         *_line_settings(line or ()),
         *([] if video else ["output.video=false"]),
+        *(["output.refine=true"] if refine else []),
         *(settings or ()),
     ]
     resolved = load_config(find_config(config), overrides)
@@ -145,7 +152,7 @@ def run(
                         resolved,
                         folder,
                         get_detector=progress.while_loading(load),
-                        replace=force,
+                        replace_old=force,
                         on_start=progress.when_started(frames_flow),
                         on_result=progress.advance,
                         should_stop=signals.stopped,

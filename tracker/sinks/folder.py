@@ -12,6 +12,7 @@ from tracker.formats.text import new_file
 
 FILES = (
     "tracks.jsonl",
+    "tracks-refined.jsonl",
     "video.mp4",
     "counts.json",
     "counts.csv",

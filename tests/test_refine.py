@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+import scene as scenes
+from test_mask_tracker import detections
+from typer.testing import CliRunner
+
+from tracker.associate.mask_tracker import MaskTracker
+from tracker.associate.refine import Archive
+from tracker.boxes import box_iou
+from tracker.cli import app
+from tracker.config import RefineConfig, TrackerConfig
+from tracker.formats import get_format
+from tracker.types import Detections, Frame
+
+EMPTY = Detections.empty()
+
+
+def walker(k, score=0.9, x0=50):
+    """A person who walks 4 px a frame."""
+    return (x0 + 4 * k, 50, x0 + 30 + 4 * k, 120, score)
+
+
+def archive(frames, tracker=None, dt=0.1, **settings):
+    recorder = Archive(MaskTracker(TrackerConfig(**(tracker or {}))), RefineConfig(**settings))
+    online = [recorder.update(d, k * dt) for k, d in enumerate(frames)]
+    return online, list(recorder.refined())
+
+
+def test_a_track_begins_where_its_object_began():
+    online, refined = archive([detections(walker(k)) for k in range(8)])
+    assert [len(t) for t in online] == [0, 0, *[1] * 6]
+    assert [t.ids.tolist() for t in refined] == [[1]] * 8
+    assert refined[0].sources.tolist() == [0]
+    assert refined[0].boxes[0].tolist() == [50, 50, 80, 120]
+    assert refined[0].masks[0].area == 30 * 70
+
+
+def test_a_short_gap_is_filled_with_moved_boxes_and_masks():
+    frames = [EMPTY if k in (6, 7) else detections(walker(k)) for k in range(14)]
+    online, refined = archive(frames)
+    assert [len(online[k]) for k in (6, 7)] == [0, 0]
+    for k in (6, 7):
+        tracks = refined[k]
+        assert tracks.ids.tolist() == [1]
+        assert tracks.sources.tolist() == [-1]
+        assert tracks.boxes[0] == pytest.approx(walker(k)[:4], abs=1.5)
+        assert tracks.masks[0].box[0] == pytest.approx(walker(k)[0], abs=1)
+        assert tracks.masks[0].area == 30 * 70
+    _, unfilled = archive(frames, fill_s=0.0)
+    assert [len(unfilled[k]) for k in (6, 7)] == [0, 0]
+
+
+def test_a_gap_that_is_too_long_stays():
+    frames = [EMPTY if 6 <= k < 12 else detections(walker(k)) for k in range(20)]
+    _, refined = archive(frames)
+    assert [len(t) for t in refined[6:12]] == [0] * 6
+    assert refined[15].ids.tolist() == [1]
+
+
+def test_ghosts_are_dropped_and_ids_renumbered():
+    ghost = (300, 200, 330, 260, 0.98)
+    frames = [
+        detections(*([ghost] if k < 2 else []), *([walker(k)] if k > 2 else [])) for k in range(12)
+    ]
+    online, refined = archive(frames)
+    assert {int(i) for t in online for i in t.ids} == {1, 2}
+    assert {int(i) for t in refined for i in t.ids} == {1}
+    assert not len(refined[0])
+
+
+def test_two_tracks_of_one_object_are_joined():
+    frames = [EMPTY if 10 <= k < 16 else detections(walker(k)) for k in range(30)]
+    forgetful = {"memory_s": 0.2}
+    online, refined = archive(frames, forgetful)
+    assert {int(i) for t in online for i in t.ids} == {1, 2}
+    assert {int(i) for t in refined for i in t.ids} == {1}
+    _, apart = archive(frames, forgetful, join_s=0.0)
+    assert {int(i) for t in apart for i in t.ids} == {1, 2}
+
+
+def test_who_leaves_and_somebody_else_far_away_are_not_joined():
+    frames = [detections(walker(k)) for k in range(10)]
+    frames += [EMPTY] * 3 + [detections(walker(k, x0=400)) for k in range(10)]
+    _, refined = archive(frames, {"memory_s": 0.1})
+    assert {int(i) for t in refined for i in t.ids} == {1, 2}
+
+
+def test_the_online_result_is_the_trackers_own():
+    scene = scenes.crowd(seconds=3)
+    detector = scenes.SceneDetector(scene, noise=0.03, miss=0.1, clutter=1.0)
+    blank = np.zeros((1, 1, 3), np.uint8)
+    frames = [detector.detect([Frame(k, t, blank)])[0] for k, t in enumerate(scene.times)]
+    plain, recorder = MaskTracker(), Archive(MaskTracker())
+    for found, time in zip(frames, scene.times, strict=True):
+        a, b = plain.update(found, time), recorder.update(found, time)
+        assert a.ids.tolist() == b.ids.tolist()
+        assert np.array_equal(a.boxes, b.boxes)
+    assert plain.state() == recorder.state()
+
+
+def test_refinement_helps_in_a_noisy_crowd():
+    pytest.importorskip("trackeval")
+    from scoring import score
+
+    scene = scenes.crowd(seconds=6)
+    detector = scenes.SceneDetector(scene, noise=0.03, miss=0.1, clutter=1.0)
+    blank = np.zeros((1, 1, 3), np.uint8)
+    frames = [detector.detect([Frame(k, t, blank)])[0] for k, t in enumerate(scene.times)]
+    recorder = Archive(MaskTracker())
+    online = [recorder.update(d, t) for d, t in zip(frames, scene.times, strict=True)]
+    truth = [scene.truth(k) for k in range(len(scene.times))]
+    before, after = score(truth, online), score(truth, list(recorder.refined()))
+    assert after["DetA"] > before["DetA"] + 1
+    assert after["HOTA"] > before["HOTA"]
+    assert after["ids"] <= before["ids"]
+
+
+def test_filled_boxes_follow_the_truth_at_uneven_times():
+    times = [0.0, 0.1, 0.25, 0.3, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9]
+    recorder = Archive(MaskTracker(), RefineConfig())
+    for k, time in enumerate(times):
+        x = 50 + 40 * time
+        found = EMPTY if k == 5 else detections((x, 50, x + 30, 120, 0.98))
+        recorder.update(found, time)
+    filled = list(recorder.refined())[5]
+    x = 50 + 40 * times[5]
+    assert box_iou(filled.boxes.astype(float), np.array([[x, 50.0, x + 30, 120]]))[0, 0] > 0.95
+
+
+def test_nothing_seen_gives_nothing():
+    _, refined = archive([EMPTY] * 5)
+    assert [len(t) for t in refined] == [0] * 5
+    assert list(Archive(MaskTracker()).refined()) == []
+
+
+def test_associate_writes_both_results(tmp_path):
+    path, out = tmp_path / "det.txt", tmp_path / "out.jsonl"
+    rows = [(k, walker(k)) for k in range(10) if k != 5]
+    path.write_text("".join(f"{k + 1},-1,{r[0]},50,30,70,0.9\n" for k, r in rows))
+    arguments = ["associate", str(path), "-o", str(out), "--fps", "10", "--refine", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["tracks"] == 1
+    lengths = {}
+    for name in ("out.jsonl", "out-online.jsonl"):
+        frames = list(get_format("jsonl").read(tmp_path / name).frames)
+        lengths[name] = [len(frame.tracks) for frame in frames]
+    assert lengths["out.jsonl"] == [1] * 10
+    assert lengths["out-online.jsonl"] == [0, 0, 1, 1, 1, 0, 1, 1, 1, 1]
+
+
+def test_run_writes_the_refined_log_beside_the_online_one(tmp_path, make_video, tiny_model):
+    video, out = make_video(frames=6), tmp_path / "run"
+    arguments = ["run", str(video), "-o", str(out), "--model", tiny_model, "--refine", "-q"]
+    result = CliRunner().invoke(app, [*arguments, "--no-video"])
+    assert result.exit_code == 0, result.output
+    online, refined = (
+        list(get_format("jsonl").read(out / name).frames)
+        for name in ("tracks.jsonl", "tracks-refined.jsonl")
+    )
+    assert [(f.index, f.time) for f in online] == [(f.index, f.time) for f in refined]

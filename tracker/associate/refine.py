@@ -1,0 +1,302 @@
+"""Refine tracks when the whole video is known: join, drop, fill, and begin where objects began.
+
+What an online tracker cannot do: give a track its first frames, seen before it was sure; join two
+tracks of one object; take back a track that proved to be a ghost; fill the frames in between.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filterpy.kalman import KalmanFilter as Filterpy
+
+from tracker.associate.cost import assign
+from tracker.associate.mask_tracker import LONGEST_PAST, MaskTracker
+from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
+from tracker.config import RefineConfig
+from tracker.masks import Mask, mask_to_rle, rle_to_mask
+from tracker.types import Detections, Image, Tracks
+
+FloatArray = npt.NDArray[np.float64]
+MOTION_S = 1.0  # s of a track's end that tell how it moved there
+
+
+@dataclass(slots=True)
+class _Sighting:
+    """One track in one frame; the mask compressed, for a whole video must fit in memory."""
+
+    frame: int  # position in the video, from 0
+    box: FloatArray  # (4,) xyxy
+    score: float
+    label: int
+    mask: tuple[int, int, dict[str, Any]] | None  # x, y of the window and its RLE
+    source: int  # row of the frame's detections, -1 = filled in
+
+
+class Archive:
+    """A tracker that remembers: the online result goes on as it comes, the refined one follows.
+
+    It is used in the tracker's place; `refined` then gives the whole video's tracks, frame by
+    frame. It keeps about half a kilobyte for every object and frame.
+    """
+
+    def __init__(self, tracker: MaskTracker, config: RefineConfig | None = None) -> None:
+        self._tracker = tracker
+        self._config = config or RefineConfig()
+        self._times: list[float] = []
+        self._tracks: dict[int, list[_Sighting]] = defaultdict(list)
+        self._recent: deque[tuple[int, float, Detections]] = deque(maxlen=LONGEST_PAST + 1)
+
+    def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
+        """Advance to `time` (s) and return the confirmed tracks present there."""
+        tracks = self._tracker.update(detections, time, image)
+        frame = len(self._times)
+        self._times.append(time)
+        self._recent.append((frame, time, detections))
+        for id_, when, row in self._tracker.late:
+            for earlier, at, found in reversed(self._recent):
+                if at == when and row < len(found):
+                    label = int(found.labels[row])
+                    self._add(id_, earlier, found.boxes[row], found.scores[row], label, found, row)
+                    break
+        for k in np.flatnonzero(tracks.observed).tolist():
+            row, label = int(tracks.sources[k]), int(tracks.labels[k])
+            box, score = tracks.boxes[k], tracks.scores[k]
+            self._add(int(tracks.ids[k]), frame, box, score, label, detections, row)
+        return tracks
+
+    def state(self) -> dict[str, Any]:
+        """Return the tracker's state; what is archived is not part of it."""
+        return self._tracker.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue the tracker where `state` was taken."""
+        self._tracker.restore(state)
+
+    def refined(self) -> Iterator[Tracks]:
+        """Yield the refined tracks of each frame, in the order of the frames."""
+        times = np.array(self._times)
+        tracks = [sorted(track, key=lambda s: s.frame) for track in self._tracks.values()]
+        tracks = _join(tracks, times, self._config)
+        usual = _usual_scores(tracks)
+        tracks = [track for track in tracks if _is_real(track, usual, self._config)]
+        tracks.sort(key=lambda track: track[0].frame)
+        frames: list[list[tuple[int, int, _Sighting]]] = [[] for _ in self._times]
+        for id_, track in enumerate(tracks, start=1):
+            label = _vote(track)
+            for sighting in _fill(track, times, self._config):
+                frames[sighting.frame].append((id_, label, sighting))
+        for members in frames:
+            yield _to_tracks(members)
+
+    def _add(
+        self,
+        id_: int,
+        frame: int,
+        box: npt.NDArray[Any],
+        score: float,
+        label: int,
+        detections: Detections,
+        row: int,
+    ) -> None:
+        mask = detections.masks[row]
+        self._tracks[id_].append(
+            _Sighting(frame, box.astype(np.float64), float(score), label, _pack(mask), row)
+        )
+
+
+def _usual_scores(tracks: list[list[_Sighting]]) -> dict[int, float]:
+    """Return what detections of each class score on average, over all tracks."""
+    scores: dict[int, list[float]] = defaultdict(list)
+    for track in tracks:
+        scores[_vote(track)] += [sighting.score for sighting in track]
+    return {label: float(np.mean(values)) for label, values in scores.items()}
+
+
+def _is_real(track: list[_Sighting], usual: dict[int, float], config: RefineConfig) -> bool:
+    """Whether a track was seen often, and about as well as its class usually is."""
+    score = float(np.mean([sighting.score for sighting in track]))
+    least = max(config.min_score, config.min_share * usual[_vote(track)])
+    return len(track) >= config.min_hits and score >= least
+
+
+def _vote(track: list[_Sighting]) -> int:
+    """Return the class with the highest sum of scores; the lower one wins a tie."""
+    votes: dict[int, float] = defaultdict(float)
+    for sighting in track:
+        votes[sighting.label] += sighting.score
+    return min(votes, key=lambda label: (-votes[label], label))
+
+
+# ---- joining ------------------------------------------------------------------------------------
+
+
+def _join(
+    tracks: list[list[_Sighting]], times: FloatArray, config: RefineConfig
+) -> list[list[_Sighting]]:
+    """Join tracks of which one ends where, a while later, the other begins.
+
+    Both are led on to the middle of the gap as they moved; the IoU of the widened boxes there
+    decides, for all tracks at once, and again until nothing joins.
+    """
+    while len(tracks) > 1 and config.join_s > 0:
+        alike = np.zeros((len(tracks), len(tracks)))
+        ends = [_Motion(track, times, -1) for track in tracks]
+        starts = [_Motion(track, times, 0) for track in tracks]
+        labels = [_vote(track) for track in tracks]
+        for i, end in enumerate(ends):
+            for j, start in enumerate(starts):
+                gap = start.time - end.time
+                if i == j or labels[i] != labels[j] or not 0 < gap <= config.join_s:
+                    continue
+                middle = (start.time + end.time) / 2
+                a, b = (expand(m.at(middle)[None], config.join_scale) for m in (end, start))
+                alike[i, j] = box_iou(a, b)[0, 0] * _same_size(end.box, start.box)
+        pairs = assign(np.where(alike >= config.join_similarity, alike, 0.0), 0.0)
+        if not pairs:
+            break
+        after = dict(pairs)
+        heads = set(range(len(tracks))) - set(after.values())
+        joined = []
+        for head in sorted(heads):
+            chain = list(tracks[head])
+            while head in after:
+                head = after[head]
+                chain += tracks[head]
+            joined.append(chain)
+        tracks = joined
+    return tracks
+
+
+class _Motion:
+    """Where a track is, and how it moves, at its end (side -1) or beginning (side 0)."""
+
+    def __init__(self, track: list[_Sighting], times: FloatArray, side: int) -> None:
+        edge = track[side]
+        self.time, self.box = float(times[edge.frame]), edge.box
+        near = [s for s in track if abs(times[s.frame] - self.time) <= MOTION_S]
+        t = np.array([times[s.frame] - self.time for s in near])
+        boxes = xyxy_to_cxcywh(np.stack([s.box for s in near]))
+        self._size = np.median(boxes[:, 2:], axis=0)
+        self._centre = boxes[0 if side == 0 else -1, :2]
+        spread = float((t**2).sum())
+        self._velocity = (
+            (t[:, None] * (boxes[:, :2] - self._centre)).sum(axis=0) / spread
+            if (spread > 0)
+            else np.zeros(2)
+        )
+
+    def at(self, time: float) -> FloatArray:
+        """Return the box at a time nearby, (4,) xyxy."""
+        centre = self._centre + self._velocity * (time - self.time)
+        box = cxcywh_to_xyxy(np.concatenate([centre, self._size])[None])[0]
+        return np.asarray(box, np.float64)
+
+
+def _same_size(a: FloatArray, b: FloatArray) -> float:
+    """Return the ratio of two boxes' heights, in [0, 1]."""
+    ha, hb = max(a[3] - a[1], 1e-9), max(b[3] - b[1], 1e-9)
+    return float(min(ha, hb) / max(ha, hb))
+
+
+# ---- filling ------------------------------------------------------------------------------------
+
+
+def _fill(track: list[_Sighting], times: FloatArray, config: RefineConfig) -> Iterator[_Sighting]:
+    """Yield the sightings and, in gaps that are short enough, smoothed boxes with moved masks."""
+    gaps = [
+        (a, b)
+        for a, b in pairwise(track)
+        if b.frame - a.frame > 1 and times[b.frame] - times[a.frame] <= config.fill_s + 1e-9
+    ]
+    yield from track
+    if not gaps:
+        return
+    smooth = _smooth(track, times)
+    for a, b in gaps:
+        for frame in range(a.frame + 1, b.frame):
+            box = smooth[frame - track[0].frame]
+            nearer = a if times[frame] - times[a.frame] <= times[b.frame] - times[frame] else b
+            score = min(a.score, b.score)
+            mask = _move(nearer.mask, nearer.box, box)
+            yield _Sighting(frame, box, score, nearer.label, mask, -1)
+
+
+def _smooth(track: list[_Sighting], times: FloatArray) -> FloatArray:
+    """Return smoothed boxes for every frame of the track's span, (F, 4) xyxy.
+
+    Rauch-Tung-Striebel smoother over a constant-velocity model of centre and size, filterpy's.
+    """
+    first, last = track[0].frame, track[-1].frame
+    seen = {s.frame: xyxy_to_cxcywh(s.box[None])[0] for s in track}
+    size = float(np.sqrt(np.prod(np.median([z[2:] for z in seen.values()], axis=0))))
+    size = max(size, 1.0)
+    kalman = Filterpy(dim_x=8, dim_z=4)
+    kalman.x[:4, 0] = seen[first]
+    kalman.H = np.hstack([np.eye(4), np.zeros((4, 4))])
+    kalman.R = np.eye(4) * (0.05 * size) ** 2
+    kalman.P = np.diag([(0.1 * size) ** 2] * 4 + [(2 * size) ** 2] * 2 + [(0.5 * size) ** 2] * 2)
+    power = np.array([0.7, 0.7, 0.3, 0.3]) * size
+    means, covariances, fs, qs = [], [], [], []
+    for frame in range(first, last + 1):
+        dt = float(times[frame] - times[frame - 1]) if frame > first else 0.0
+        f, q = np.eye(8), np.zeros((8, 8))
+        f[:4, 4:] = dt * np.eye(4)
+        for k in range(4):
+            q[k, k], q[k + 4, k + 4] = power[k] ** 2 * dt**3 / 3, power[k] ** 2 * dt
+            q[k, k + 4] = q[k + 4, k] = power[k] ** 2 * dt**2 / 2
+        kalman.predict(F=f, Q=q)
+        measured = seen.get(frame)
+        kalman.update(None if measured is None else measured.reshape(4, 1))
+        means.append(kalman.x.copy())
+        covariances.append(kalman.P.copy())
+        fs.append(f)
+        qs.append(q)
+    smooth = kalman.rts_smoother(np.array(means), np.array(covariances), Fs=fs, Qs=qs)[0]
+    boxes = np.maximum(smooth[:, :4, 0], [[-1e9, -1e9, 1, 1]])
+    return np.asarray(cxcywh_to_xyxy(boxes), np.float64)
+
+
+def _move(
+    mask: tuple[int, int, dict[str, Any]] | None, box: FloatArray, to: FloatArray
+) -> tuple[int, int, dict[str, Any]] | None:
+    if mask is None:
+        return None
+    x, y, rle = mask
+    dx, dy = np.rint((to[:2] + to[2:] - box[:2] - box[2:]) / 2).astype(int).tolist()
+    return x + dx, y + dy, rle
+
+
+# ---- values -------------------------------------------------------------------------------------
+
+
+def _pack(mask: Mask | None) -> tuple[int, int, dict[str, Any]] | None:
+    if mask is None or not mask.bits.size:
+        return None
+    height, width = mask.bits.shape
+    return mask.x, mask.y, mask_to_rle(Mask(0, 0, mask.bits), width, height)
+
+
+def _unpack(mask: tuple[int, int, dict[str, Any]] | None) -> Mask | None:
+    if mask is None:
+        return None
+    x, y, rle = mask
+    return rle_to_mask(rle).moved(x, y)
+
+
+def _to_tracks(members: Sequence[tuple[int, int, _Sighting]]) -> Tracks:
+    members = sorted(members, key=lambda member: member[0])
+    return Tracks(
+        ids=np.array([id_ for id_, _, _ in members], np.int64),
+        boxes=np.array([s.box for _, _, s in members], np.float32).reshape(-1, 4),
+        scores=np.array([s.score for _, _, s in members], np.float32),
+        labels=np.array([label for _, label, _ in members], np.int64),
+        masks=tuple(_unpack(s.mask) for _, _, s in members),
+        sources=np.array([s.source for _, _, s in members], np.int64),
+    )
