@@ -147,6 +147,7 @@ class TrackerConfig(_Section):
     lost_damping_s: Annotated[float, Field(gt=0)] = (
         6.0  # a lost track's velocity fades in this time
     )
+    camera_motion: bool = True  # follow the background, so that tracks move with the camera
     duplicate_overlap: Fraction01 = 0.7  # a new track so far inside another's mask or box is none
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracker.associate.camera_motion import CameraMotion
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
 from tracker.associate.table import TrackTable
@@ -51,6 +52,7 @@ class MaskTracker:
         self._tracks = TrackTable.empty()
         self.late: list[tuple[int, float, int]] = []
         """Earlier detections of the tracks that the latest frame confirmed: id, time (s), row."""
+        self._camera = CameraMotion() if self.config.camera_motion else None
         self._next_id = 1
         self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
         self._now: float | None = None
@@ -60,7 +62,8 @@ class MaskTracker:
     def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
         """Advance to `time` (s) and return the confirmed tracks present there.
 
-        Raises ValueError if time runs backwards. Of `image` only the size is used.
+        `image` is the frame's picture, if it is at hand: it tells how the camera moved. Raises
+        ValueError if time runs backwards.
         """
         if self._now is not None and time < self._now:
             raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
@@ -71,6 +74,10 @@ class MaskTracker:
         self.late = []
         self._forget(time)
         self._predict()
+        if image is not None and self._camera is not None:
+            motion = self._camera.update(image, detections.boxes)
+            if motion is not None and len(self._tracks):
+                self._tracks.move(motion)
         was_seen = self._tracks.source >= 0
         match = self._match(detections, time)
         self._tracks.source = match
@@ -87,6 +94,7 @@ class MaskTracker:
             "usual": sorted(self._usual.items()),
             "now": self._now,
             "size": self._size,
+            "camera": self._camera.state() if self._camera else None,
             "tracks": self._tracks.to_json(),
         }
 
@@ -97,6 +105,8 @@ class MaskTracker:
         self._next_id, self._now = int(state["next_id"]), state["now"]
         self._size = tuple(state["size"]) if state["size"] else None
         self._usual = {int(label): float(score) for label, score in state["usual"]}
+        if self._camera and state["camera"]:
+            self._camera.restore(state["camera"])
         self._tracks = TrackTable.from_json(state["tracks"])
 
     def _fit_to(self, width: int, height: int) -> None:

@@ -126,6 +126,17 @@ class TrackTable:
         self.cruise, self.box = self.cruise * scale[:2], self.box * scale
         self.masks = [None] * len(self)
 
+    def move(self, motion: FloatArray) -> None:
+        """Take all along with the camera: `motion` (2, 3), a similarity transform in px."""
+        turn, shift = motion[:, :2], motion[:, 2]
+        scale = float(np.hypot(turn[0, 0], turn[1, 0]))
+        self.mean[:, :2, 0] = self.mean[:, :2, 0] @ turn.T + shift
+        self.mean[:, :2, 1] = self.mean[:, :2, 1] @ turn.T
+        self.mean[:, 2:] *= scale
+        self.covariance *= scale**2
+        self.cruise, self.offset = self.cruise @ turn.T, self.offset @ turn.T
+        self.body = self.body * scale
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON types."""
         columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
