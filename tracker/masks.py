@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Mask:
     x: int  # column of bits[0, 0] in the frame, px
     y: int  # row of bits[0, 0] in the frame, px
     bits: BoolArray  # (h, w)
+    _area: list[int] = field(default_factory=list, init=False, repr=False)  # once it is known
 
     def __post_init__(self) -> None:
         if self.bits.ndim != 2 or self.bits.dtype != np.bool_:
@@ -31,7 +32,9 @@ class Mask:
     @property
     def area(self) -> int:
         """Number of set pixels."""
-        return int(np.count_nonzero(self.bits))
+        if not self._area:
+            self._area.append(int(np.count_nonzero(self.bits)))
+        return self._area[0]
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -55,7 +58,9 @@ class Mask:
 
     def moved(self, dx: int, dy: int) -> Mask:
         """Return the same bitmap shifted by whole pixels; it may leave the frame."""
-        return Mask(self.x + dx, self.y + dy, self.bits)
+        moved = Mask(self.x + dx, self.y + dy, self.bits)
+        object.__setattr__(moved, "_area", self._area)  # the same pixels, counted once
+        return moved
 
     def clipped(self, width: int, height: int) -> Mask:
         """Return the part that lies in a frame of this size."""
@@ -82,11 +87,19 @@ def intersection(a: Mask, b: Mask) -> int:
     )
 
 
-def mask_iou(a: Sequence[Mask], b: Sequence[Mask], pairs: BoolArray | None = None) -> FloatArray:
+def mask_iou(
+    a: Sequence[Mask],
+    b: Sequence[Mask],
+    pairs: BoolArray | None = None,
+    *,
+    rows: int | None = None,
+) -> FloatArray:
     """Return pairwise mask IoU in [0, 1], (len(a), len(b)); two empty masks have IoU 0.
 
     The cost follows the objects' size, not the frame's: only the overlap of two crop windows is
-    looked at. With `pairs`, (len(a), len(b)) bool, all other pairs are left at 0.
+    looked at. With `pairs`, (len(a), len(b)) bool, all other pairs are left at 0. With `rows`, of
+    a higher overlap about so many rows, evenly spread, stand for all: faster, and as good as exact
+    for large masks.
     """
     iou = np.zeros((len(a), len(b)), np.float32)
     if not a or not b:
@@ -97,11 +110,17 @@ def mask_iou(a: Sequence[Mask], b: Sequence[Mask], pairs: BoolArray | None = Non
     overlap = np.asarray((top_left < bottom_right).all(axis=-1))
     if pairs is not None:
         overlap &= pairs
-    areas_a = {i: a[i].area for i in np.flatnonzero(overlap.any(axis=1)).tolist()}
-    areas_b = {j: b[j].area for j in np.flatnonzero(overlap.any(axis=0)).tolist()}
-    for i, j in np.argwhere(overlap).tolist():
-        both = intersection(a[i], b[j])
-        iou[i, j] = both / max(areas_a[i] + areas_b[j] - both, 1)
+    i, j = np.nonzero(overlap)
+    windows = np.concatenate([top_left[i, j], bottom_right[i, j]], axis=1).tolist()
+    for row, column, (x1, y1, x2, y2) in zip(i.tolist(), j.tolist(), windows, strict=True):
+        one, other = a[row], b[column]
+        step = 1 if rows is None else max(1, (y2 - y1) // rows)
+        first = one.bits[y1 - one.y : y2 - one.y : step, x1 - one.x : x2 - one.x]
+        second = other.bits[y1 - other.y : y2 - other.y : step, x1 - other.x : x2 - other.x]
+        both = float(np.count_nonzero(first & second))
+        if step > 1:
+            both *= (y2 - y1) / len(first)
+        iou[row, column] = min(1.0, both / max(one.area + other.area - both, 1.0))
     return iou
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from tracker.boxes import box_iou
+from tracker.boxes import box_area, box_intersection
 from tracker.masks import Mask, mask_iou
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
+
+COMPARED_ROWS = 32  # of two large masks; a hundredth of IoU decides nothing
 
 
 def similarity(
@@ -24,30 +26,40 @@ def similarity(
     *,
     gate: BoolArray,
     mask_weight: float,
+    minimum: FloatArray | float = 0.0,
 ) -> FloatArray:
     """Blend mask IoU and box IoU of predicted tracks and detections, (T, N) in [0, 1].
 
-    Where either side has no mask the box IoU stands alone. Pairs outside `gate` (T, N) are 0 and
-    their masks are never compared.
+    Where either side has no mask the box IoU stands alone. Pairs outside `gate` (T, N) and those
+    that do not reach `minimum` are 0, and the masks of pairs that cannot reach it are never
+    compared.
     """
-    blended = np.where(gate, box_iou(track_boxes, boxes), 0.0)
+    overlap = box_intersection(track_boxes, boxes)
+    union = box_area(track_boxes)[:, None] + box_area(boxes)[None, :] - overlap
+    blended = np.where(gate, overlap / np.maximum(union, 1e-9), 0.0)
     if mask_weight == 0:
-        return blended
+        return np.where(blended >= minimum, blended, 0.0)
     rows = [i for i, mask in enumerate(track_masks) if mask is not None and mask.bits.size]
     columns = [j for j, mask in enumerate(masks) if mask is not None and mask.bits.size]
     if not rows or not columns:
-        return blended
+        return np.where(blended >= minimum, blended, 0.0)
     pairs = np.ix_(rows, columns)
-    near = blended[pairs] > 0
-    of_masks = mask_iou(
-        [m for i in rows if (m := track_masks[i]) is not None],
-        [m for j in columns if (m := masks[j]) is not None],
-        near,
+    mine = [m for i in rows if (m := track_masks[i]) is not None]
+    theirs = [m for j in columns if (m := masks[j]) is not None]
+    # Two masks share no more than their boxes do, and cover no less than the larger of them.
+    areas = np.maximum(
+        np.array([m.area for m in mine])[:, None], np.array([m.area for m in theirs])[None, :]
     )
+    # Boxes of masks may be a pixel wider than the detector's: hence the factor.
+    most = np.minimum(1.2 * overlap[pairs] / np.maximum(areas, 1), 1.0)
+    bound = mask_weight * most + (1 - mask_weight) * blended[pairs]
+    least = np.broadcast_to(np.asarray(minimum, np.float64), blended.shape)[pairs]
+    near = (blended[pairs] > 0) & (bound >= least)
+    of_masks = mask_iou(mine, theirs, near, rows=COMPARED_ROWS)
     blended[pairs] = np.where(
         near, mask_weight * of_masks + (1 - mask_weight) * blended[pairs], 0.0
     )
-    return blended
+    return np.where(blended >= minimum, blended, 0.0)
 
 
 def assign(similarity: FloatArray, minimum: FloatArray | float) -> list[tuple[int, int]]:

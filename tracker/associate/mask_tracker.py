@@ -182,6 +182,7 @@ class MaskTracker:
             move_to(mask, box, to) if mask is not None else None
             for mask, box, to in zip(tracks.masks, tracks.box, predicted, strict=True)
         ]
+        same = tracks.label[:, None] == detections.labels[rows][None, :]
         alike = similarity(
             predicted,
             moved,
@@ -189,10 +190,9 @@ class MaskTracker:
             [detections.masks[row] for row in rows.tolist()],
             gate=distance <= config.gate,
             mask_weight=config.mask_weight,
+            minimum=np.where(same, config.min_similarity, config.class_change_similarity),
         )
-        same = tracks.label[:, None] == detections.labels[rows][None, :]
-        minimum = np.where(same, config.min_similarity, config.class_change_similarity)
-        return np.where(alike >= minimum, alike, 0.0)
+        return np.asarray(alike, np.float64)
 
     def _widened(self, boxes: FloatArray, labels: IntArray, lost: BoolArray) -> FloatArray:
         """IoU of widened boxes of lost tracks and detections of their class, (T, N)."""
@@ -304,14 +304,18 @@ class MaskTracker:
         if not others:
             return False
         mask, box = detections.masks[row], detections.boxes[row : row + 1]
-        inside = box_intersection(box, detections.boxes[others])[0] / max(box_area(box)[0], 1e-9)
-        near = (inside > 0) & (detections.labels[others] == detections.labels[row])
-        for k in np.flatnonzero(near).tolist():
-            other = detections.masks[others[k]]
-            covered = float(inside[k])
-            if mask is not None and other is not None:
-                covered = intersection(mask, other) / max(mask.area, 1)
-            if covered >= self.config.duplicate_overlap:
+        same = [k for k in others if detections.labels[k] == detections.labels[row]]
+        shared = box_intersection(box, detections.boxes[same])[0]
+        least = self.config.duplicate_overlap
+        for k, overlap in zip(same, shared.tolist(), strict=True):
+            other = detections.masks[k]
+            if mask is None or other is None:
+                if overlap >= least * max(box_area(box)[0], 1e-9):
+                    return True
+            # Masks share no more than their boxes do, which may be a pixel narrower.
+            elif 1.2 * overlap >= least * mask.area and (
+                intersection(mask, other) >= least * max(mask.area, 1)
+            ):
                 return True
         return False
 
