@@ -147,6 +147,8 @@ class TrackerConfig(_Section):
     lost_damping_s: Annotated[float, Field(gt=0)] = (
         6.0  # a lost track's velocity fades in this time
     )
+    gallery_s: Seconds = 0.0  # who returns within this time and looks the same gets the old id
+    gallery_likeness: Fraction01 = 0.8  # least cosine of the two looks
     camera_motion: bool = True  # follow the background, so that tracks move with the camera
     duplicate_overlap: Fraction01 = 0.7  # a new track so far inside another's mask or box is none
 

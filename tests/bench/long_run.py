@@ -23,9 +23,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tracker.associate.mask_tracker import MaskTracker  # noqa: E402
-from tracker.masks import Mask  # noqa: E402
-from tracker.types import Detections  # noqa: E402
+from tracker.associate.mask_tracker import MaskTracker
+from tracker.masks import Mask
+from tracker.types import Detections
 
 BODY = np.ones((80, 32), np.bool_)
 
@@ -51,7 +51,7 @@ def street(frames, seed=0):
         order = np.argsort(-scores)
         xy = xy[order]
         yield Detections(
-            boxes=np.hstack([xy, xy + [32, 80]]).astype(np.float32),
+            boxes=np.hstack([xy, xy + np.array([32, 80])]).astype(np.float32),
             scores=scores[order].astype(np.float32),
             labels=np.ones(len(xy), np.int64),
             masks=tuple(Mask(round(x), round(y), BODY) for x, y in xy.tolist()),

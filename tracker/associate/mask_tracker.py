@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracker.associate.appearance import Appearance
 from tracker.associate.camera_motion import CameraMotion
-from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
+from tracker.associate.matching import match
 from tracker.associate.table import TrackTable
 from tracker.boxes import (
     box_area,
     box_intersection,
-    box_iou,
     cxcywh_to_xyxy,
-    expand,
     xyxy_to_cxcywh,
 )
 from tracker.config import TrackerConfig
@@ -30,6 +29,7 @@ STATE_VERSION = 2
 
 CUT_TOLERANCE = 0.9  # of its usual size a box may be without being taken for cut
 GROW_S, SHRINK_S = 0.3, 1.5  # s, in which the size of the whole object follows the box's
+LOOKS_SHARE = 0.1  # of the newest look in a track's appearance
 LONGEST_PAST = 64  # detections of a tentative track that are remembered
 USUAL_SHARE = 0.01  # of one score in the class's usual score
 
@@ -37,9 +37,9 @@ USUAL_SHARE = 0.01  # of one score in the class's usual score
 class MaskTracker:
     """Link detections into tracks by mask IoU, box IoU and a Kalman filter.
 
-    Each frame: predict every track to the frame's time; match confident detections; match weak
-    ones to tracks seen a moment ago (ByteTrack's idea, arXiv 2110.06864); look for lost tracks in
-    widened boxes; start tracks from what is left; forget the long lost. One instance per video.
+    Each frame: predict every track to the frame's time, and move it with the camera; match it to
+    a detection, in stages (see matching.py); start tracks from what is left; forget the long lost.
+    One instance per video.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
@@ -49,7 +49,9 @@ class MaskTracker:
             acceleration_noise=self.config.acceleration_noise,
             size_noise=self.config.size_noise,
         )
+        self._looks = Appearance()
         self._tracks = TrackTable.empty()
+        self._gallery = TrackTable.empty()  # who is gone but may return
         self.late: list[tuple[int, float, int]] = []
         """Earlier detections of the tracks that the latest frame confirmed: id, time (s), row."""
         self._camera = CameraMotion() if self.config.camera_motion else None
@@ -79,10 +81,20 @@ class MaskTracker:
             if motion is not None and len(self._tracks):
                 self._tracks.move(motion)
         was_seen = self._tracks.source >= 0
-        match = self._match(detections, time)
-        self._tracks.source = match
+        self._tracks.source = match(
+            self._tracks,
+            detections,
+            self.config,
+            self._filter,
+            time,
+            self._step,
+        )
         self._correct(detections, time)
-        self._coast(was_seen & (match < 0))
+        self._coast(was_seen & (self._tracks.source < 0))
+        if self.config.gallery_s:
+            self._looks.observe(
+                detections.embeddings[self._tracks.source[self._tracks.source >= 0]]
+            )
         self._start(detections, time)
         return self._report(time)
 
@@ -94,6 +106,8 @@ class MaskTracker:
             "usual": sorted(self._usual.items()),
             "now": self._now,
             "size": self._size,
+            "looks": self._looks.state(),
+            "gallery": self._gallery.to_json(),
             "camera": self._camera.state() if self._camera else None,
             "tracks": self._tracks.to_json(),
         }
@@ -107,6 +121,8 @@ class MaskTracker:
         self._usual = {int(label): float(score) for label, score in state["usual"]}
         if self._camera and state["camera"]:
             self._camera.restore(state["camera"])
+        self._looks.restore(state["looks"])
+        self._gallery = TrackTable.from_json(state["gallery"])
         self._tracks = TrackTable.from_json(state["tracks"])
 
     def _fit_to(self, width: int, height: int) -> None:
@@ -121,7 +137,12 @@ class MaskTracker:
         tracks, config = self._tracks, self.config
         # At low frame rates one frame is longer than the gap: it may always be missed.
         tentative = min(max(config.tentative_gap_s, self._step), config.memory_s) + 1e-9
-        tracks.keep(time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative))
+        kept = time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative)
+        if config.gallery_s:
+            known = tracks.embedding.any(axis=1) if tracks.embedding.size else np.zeros_like(kept)
+            self._gallery.append(tracks.rows(~kept & (tracks.id > 0) & known))
+            self._gallery.keep(time - self._gallery.seen <= config.gallery_s)
+        tracks.keep(kept)
 
     def _predict(self) -> None:
         tracks = self._tracks
@@ -140,71 +161,7 @@ class MaskTracker:
         tracks.mean[rows, 2:, 0] = tracks.body[rows]
         tracks.offset[rows] = 0
 
-    # ---- matching ---------------------------------------------------------------------------
-
-    def _match(self, detections: Detections, time: float) -> IntArray:
-        """Return for each track the row of its detection, or -1; see the class for the stages."""
-        tracks, config = self._tracks, self.config
-        match = np.full(len(tracks), -1, np.int64)
-        rows = np.flatnonzero(detections.scores >= config.weak_score)
-        if not len(tracks) or not len(rows):
-            return match
-        confident = detections.scores[rows] >= config.confident_score
-        boxes = detections.boxes[rows].astype(np.float64)
-        free = np.ones(len(rows), np.bool_)
-
-        def stage(alike: FloatArray, who: BoolArray, which: BoolArray) -> None:
-            t, d = np.flatnonzero(who & (match < 0)), np.flatnonzero(which & free)
-            for i, j in assign(alike[np.ix_(t, d)], 0.0):
-                match[t[i]], free[d[j]] = rows[d[j]], False
-
-        alike = self._similarity(detections, rows, boxes)
-        everyone = np.ones(len(tracks), np.bool_)
-        stage(alike, everyone, confident)
-        # At low frame rates the frame before this one is always recent.
-        recent = time - tracks.seen <= max(config.weak_gap_s, self._step) + 1e-9
-        close = np.where(alike >= config.weak_similarity, alike, 0.0)
-        stage(close, recent & (tracks.trust >= config.weak_trust), ~confident)
-        lost = (tracks.id > 0) & (match < 0)
-        if lost.any() and (confident & free).any():
-            stage(self._widened(boxes, detections.labels[rows], lost), lost, confident)
-        return match
-
-    def _similarity(self, detections: Detections, rows: IntArray, boxes: FloatArray) -> FloatArray:
-        """Blended IoU of predicted tracks and detections, (T, N); 0 where too little."""
-        tracks, config = self._tracks, self.config
-        part = tracks.seen_part
-        predicted = cxcywh_to_xyxy(part)
-        distance = self._filter.centre_distance(
-            tracks.mean, tracks.covariance, xyxy_to_cxcywh(boxes), part[:, :2]
-        )
-        moved = [
-            move_to(mask, box, to) if mask is not None else None
-            for mask, box, to in zip(tracks.masks, tracks.box, predicted, strict=True)
-        ]
-        same = tracks.label[:, None] == detections.labels[rows][None, :]
-        alike = similarity(
-            predicted,
-            moved,
-            boxes,
-            [detections.masks[row] for row in rows.tolist()],
-            gate=distance <= config.gate,
-            mask_weight=config.mask_weight,
-            minimum=np.where(same, config.min_similarity, config.class_change_similarity),
-        )
-        return np.asarray(alike, np.float64)
-
-    def _widened(self, boxes: FloatArray, labels: IntArray, lost: BoolArray) -> FloatArray:
-        """IoU of widened boxes of lost tracks and detections of their class, (T, N)."""
-        tracks, config = self._tracks, self.config
-        alike = np.zeros((len(tracks), len(boxes)))
-        predicted = cxcywh_to_xyxy(tracks.mean[lost, :, 0])
-        iou = box_iou(
-            expand(predicted, config.recovery_scale), expand(boxes, config.recovery_scale)
-        )
-        same = tracks.label[lost][:, None] == labels[None, :]
-        alike[lost] = np.where(same & (iou >= config.recovery_similarity), iou, 0.0)
-        return alike
+    # ---- correction -------------------------------------------------------------------------
 
     def _correct(self, detections: Detections, time: float) -> None:
         """Take the matched detections into their tracks."""
@@ -227,6 +184,7 @@ class MaskTracker:
         tracks.total[rows] += scores
         tracks.hits[rows] += 1
         tracks.vote(rows, detections.labels[columns], scores)
+        tracks.blend_embedding(rows, detections.embeddings[columns], LOOKS_SHARE)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             tracks.masks[row] = detections.masks[column]
         self._confirm(rows)
@@ -290,7 +248,7 @@ class MaskTracker:
             id=np.zeros(len(rows), np.int64),
             source=np.array(rows, np.int64),
             votes=np.zeros((len(rows), 0)),
-            embedding=np.zeros((len(rows), 0)),
+            embedding=detections.embeddings[rows].astype(np.float64),
             masks=[detections.masks[row] for row in rows],
             past=[[] for _ in rows],
         )
@@ -342,11 +300,26 @@ class MaskTracker:
         for row in rows[~sure & (tracks.id[rows] == 0)].tolist():
             tracks.past[row].append((float(tracks.seen[row]), int(tracks.source[row])))
             del tracks.past[row][:-LONGEST_PAST]
-        tracks.id[new] = np.arange(self._next_id, self._next_id + len(new))
-        self._next_id += len(new)
+        for row in new.tolist():
+            tracks.id[row] = self._returned(row) or self._next_id
+            self._next_id = max(self._next_id, int(tracks.id[row]) + 1)
         for row in new.tolist():
             self.late += [(int(tracks.id[row]), *sighting) for sighting in tracks.past[row]]
             tracks.past[row] = []
+
+    def _returned(self, row: int) -> int:
+        """Take the id of whoever of the gallery a new track looks like, or return 0."""
+        gallery = self._gallery
+        looks = self._looks.likeness(self._tracks.embedding[row : row + 1], gallery.embedding)
+        if looks is None or not len(gallery):
+            return 0
+        alike = np.where(gallery.label == self._tracks.label[row], looks[0], -1.0)
+        best = int(alike.argmax())
+        if alike[best] < self.config.gallery_likeness:
+            return 0
+        id_ = int(gallery.id[best])
+        gallery.keep(np.arange(len(gallery)) != best)
+        return id_
 
     # ---- report -----------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class TrackTable:
     id: IntArray  # given when confirmed, 0 before
     source: IntArray  # row of the latest frame's detections, -1 = not seen there
     votes: FloatArray  # sum of scores a label, (T, labels met so far)
-    embedding: FloatArray  # running mean of unit vectors, zeros = unknown
+    embedding: FloatArray  # running mean of its detections', zeros = unknown
     masks: list[Mask | None]  # as last detected
     past: list[list[tuple[float, int]]]  # time, s, and row of detections before the confirming one
 
@@ -82,6 +82,12 @@ class TrackTable:
         """Mean score of the track's detections, (T,)."""
         return self.total / np.maximum(self.hits, 1)
 
+    def rows(self, chosen: BoolArray) -> TrackTable:
+        """Return a table of these rows alone."""
+        part = TrackTable(**{name: getattr(self, name) for name in (*_COLUMNS, "masks", "past")})
+        part.keep(chosen)
+        return part
+
     def keep(self, kept: BoolArray) -> None:
         """Drop the other rows."""
         if kept.all():
@@ -97,7 +103,8 @@ class TrackTable:
         self._widen("votes", new.votes.shape[1])
         new._widen("votes", self.votes.shape[1])
         self._widen("embedding", new.embedding.shape[1])
-        new._widen("embedding", self.embedding.shape[1])
+        if new.embedding.shape[1] != self.embedding.shape[1]:
+            new.embedding = np.zeros((len(new), self.embedding.shape[1]))
         for name in _COLUMNS:
             setattr(self, name, np.concatenate([getattr(self, name), getattr(new, name)]))
         self.masks += new.masks
@@ -108,14 +115,15 @@ class TrackTable:
         self._widen("votes", int(labels.max(initial=-1)) + 1)
         self.votes[rows, labels] += scores
 
-    def blend_embedding(self, rows: IntArray, new: FloatArray, share: float) -> None:
-        """Move the appearance of these rows towards `new`, (len(rows), D) of length 1."""
-        self._widen("embedding", new.shape[1])
+    def blend_embedding(self, rows: IntArray, new: npt.NDArray[Any], share: float) -> None:
+        """Move the appearance of these rows towards `new`, (len(rows), D); D may be 0."""
+        if not new.shape[1]:
+            return
+        if self.embedding.shape[1] != new.shape[1]:  # the first, or those of another detector
+            self.embedding = np.zeros((len(self), new.shape[1]))
         old = self.embedding[rows]
         known = old.any(axis=1, keepdims=True)
-        mixed = np.where(known, (1 - share) * old + share * new, new)
-        length = np.linalg.norm(mixed, axis=1, keepdims=True)
-        self.embedding[rows] = mixed / np.maximum(length, 1e-12)
+        self.embedding[rows] = np.where(known, (1 - share) * old + share * new, new)
 
     def rescale(self, sx: float, sy: float) -> None:
         """Bring all into a picture of another size; masks are known again when they are seen."""

@@ -43,6 +43,7 @@ class MaskRCNNDetector:
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
         self._kept = _kept_labels(self.config.classes, self.categories)
         self._module = self.model.module
+        self._pooled: list[torch.Tensor] = []  # the mask head's features of the latest batch
         self._prepare(self._module)
         self._test_itself()
 
@@ -89,10 +90,28 @@ class MaskRCNNDetector:
             if not torch.isfinite(feature.sum()):
                 raise ModelError(f"{self.model.name}: the features of a picture are not finite")
         proposals, _ = module.rpn(images, features, None)
+        self._pooled.clear()
         outputs, _ = module.roi_heads(features, proposals, images.image_sizes, None)
+        self._add_embeddings(outputs)
         for output, resized, size in zip(outputs, images.image_sizes, sizes, strict=True):
             output["boxes"] = resize_boxes(output["boxes"], resized, size)
         return cast(list[Output], outputs)
+
+    def _add_embeddings(self, outputs: list[Output]) -> None:
+        """Give each instance the mean of the features that its mask was made of.
+
+        The mask head pools them anyway; only the pixels of the mask count, so that neighbours and
+        background do not.
+        """
+        pooled = self._pooled.pop() if self._pooled else None
+        counts = [len(output["boxes"]) for output in outputs]
+        if pooled is None or len(pooled) != sum(counts) or not all("masks" in o for o in outputs):
+            return
+        for output, features in zip(outputs, torch.split(pooled, counts), strict=True):
+            size = (int(features.shape[-2]), int(features.shape[-1]))
+            weights = nn.functional.adaptive_avg_pool2d(output["masks"], size)
+            total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
+            output["embeddings"] = (features * weights).sum(dim=(2, 3)) / total
 
     def _to_detections(self, output: Output, width: int, height: int) -> Detections:
         try:  # all comes to the CPU here, once: masks are pasted there
@@ -110,6 +129,10 @@ class MaskRCNNDetector:
         rows = torch.nonzero(keep).flatten()[order]
         if self.config.max_detections:
             rows = rows[: self.config.max_detections]
+        looks = output.get("embeddings")
+        embeddings = np.zeros((len(rows), 0), np.float32)
+        if looks is not None:
+            embeddings = looks.cpu()[rows].to(torch.float32).numpy()
         boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
         if len(labels) and int(labels.max()) >= len(self.categories):
             raise ModelError(
@@ -121,6 +144,7 @@ class MaskRCNNDetector:
             scores=scores.to(torch.float32).clamp(0, 1).numpy(),
             labels=labels.to(torch.int64).numpy(),
             masks=self._to_masks(output, rows, boxes, width, height),
+            embeddings=embeddings,
         )
 
     def _to_masks(
@@ -157,6 +181,9 @@ class MaskRCNNDetector:
             return
         backbone: nn.Module = module.backbone
         backbone.to(self.precision).to(memory_format=torch.channels_last)
+        pool = getattr(module.roi_heads, "mask_roi_pool", None)
+        if isinstance(pool, nn.Module):
+            pool.register_forward_hook(lambda _module, _inputs, out: self._pooled.append(out))
         if hasattr(module.roi_heads, "score_thresh"):
             module.roi_heads.score_thresh = config.score_threshold
         if config.max_detections and hasattr(module.roi_heads, "detections_per_img"):
