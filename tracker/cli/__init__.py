@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli.associate import associate
+from tracker.cli.evaluate import evaluate
 from tracker.cli.export import export
 from tracker.cli.models import models
 from tracker.cli.run import run
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(export)
 app.command()(associate)
+app.command()(evaluate)
 app.command()(models)
 
 

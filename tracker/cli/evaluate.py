@@ -1,0 +1,224 @@
+"""`tracker evaluate`: score results against ground truth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tracker.cli.run import split_names
+from tracker.errors import ConfigError
+from tracker.evaluate import Evaluation, Score, plot
+from tracker.evaluate import evaluate as score
+
+# Where a result may keep a sequence, first come; the second place is TrackEval's own.
+_PLACES = (
+    "{}.txt",
+    "data/{}.txt",
+    "{}/tracks.jsonl",
+    "{}.jsonl",
+    "{}/tracks-mots.txt",
+    "{}/tracks-mot.txt",
+)
+_NUMBERS = ("IDSW", "Frag", "IDs", "GT_IDs")
+_LESS_IS_BETTER = ("IDSW", "Frag")
+
+
+def evaluate(
+    ground_truth: Annotated[
+        Path,
+        typer.Argument(
+            help="MOTChallenge or MOTS text, or a folder of sequences: SEQ.txt or SEQ/gt/gt.txt.",
+            metavar="GROUND_TRUTH",
+        ),
+    ],
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            help="The same of a tracker, a folder with SEQ.txt files, or a run folder; NAME=PATH "
+            "names it.",
+            metavar="RESULT...",
+        ),
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Class numbers to score, as 1,2; by default all of the truth."),
+    ] = None,
+    plot_file: Annotated[
+        Path | None,
+        typer.Option("--plot", help="PNG to draw: HOTA, DetA and AssA over alpha.", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: class, result, combined and sequences.")
+    ] = False,
+) -> None:
+    """Score tracking results against ground truth: HOTA, IDF1, MOTA and, of masks, sMOTSA.
+
+    The figures are TrackEval's, prepared as its KittiMOTS and MotChallenge2DBox
+    do: ignore regions and distractors take out what the benchmarks take out.
+
+    [bold]Examples[/bold]
+
+      tracker evaluate gt.txt tracks.txt                 one sequence
+
+      tracker evaluate instances_txt out --plot c.png    KITTI MOTS, all sequences
+
+      tracker evaluate gt.txt old=a.txt new=b.txt        the best figures in bold
+
+      tracker evaluate MOT17/train out --json            SEQ/gt/gt.txt, SEQ.txt
+    """
+    if plot_file and plot_file.suffix.lower() != ".png":
+        raise ConfigError(f"{plot_file}: --plot draws PNG; give a name that ends in .png")
+    try:
+        numbers = frozenset(int(label) for label in split_names(classes or ""))
+    except ValueError as exc:
+        raise ConfigError(f"--classes takes class numbers, as 1,2, got {classes!r}") from exc
+    named = name_results(results)
+    for path in (ground_truth, *named.values()):
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file or folder")
+    truth = find_truth(ground_truth)
+    found = {name: find_result(path, list(truth)) for name, path in named.items()}
+    evaluation = score(truth, found, numbers)
+    if evaluation.note:
+        sys.stderr.write(f"note: {evaluation.note}\n")
+    if as_json:
+        typer.echo(json.dumps(_to_json(evaluation), indent=2))
+    else:
+        _print(evaluation)
+    if plot_file:
+        plot(evaluation, plot_file)
+        if not as_json:
+            typer.echo(str(plot_file))
+
+
+def find_truth(path: Path) -> dict[str, Path]:
+    """Return each sequence's file by name. Raises ConfigError for a folder that holds none."""
+    if not path.is_dir():
+        return {_stem(path): path}
+    if (path / "gt" / "gt.txt").is_file():
+        return {path.resolve().name: path / "gt" / "gt.txt"}
+    files = {file.stem: file for file in path.glob("*.txt")}
+    files |= {file.parents[1].name: file for file in path.glob("*/gt/gt.txt")}
+    if not files:
+        raise ConfigError(f"{path}: holds neither SEQ.txt nor SEQ/gt/gt.txt")
+    return dict(sorted(files.items()))
+
+
+def find_result(path: Path, sequences: Sequence[str]) -> dict[str, Path]:
+    """Return a result's file of each sequence. Raises ConfigError for one that is not there."""
+    if not path.is_dir():
+        if len(sequences) > 1:
+            raise ConfigError(
+                f"{path}: is one file, but the ground truth has {len(sequences)} sequences, "
+                f"{sequences[0]} to {sequences[-1]}; give a folder with a file for each"
+            )
+        return {sequences[0]: path}
+    if len(sequences) == 1 and (path / "tracks.jsonl").is_file():
+        return {sequences[0]: path / "tracks.jsonl"}
+    files = {}
+    for name in sequences:
+        places = [path / place.format(name) for place in _PLACES]
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            raise ConfigError(f"{path}: lacks the sequence {name}; there is no {places[0]}")
+        files[name] = file
+    return files
+
+
+def name_results(results: Sequence[str]) -> dict[str, Path]:
+    """Return the path of each NAME=PATH or PATH by its name, which is made unique."""
+    named: dict[str, Path] = {}
+    for text in results:
+        name, equals, rest = text.partition("=")
+        if not (equals and name and rest) or Path(text).exists():
+            name, rest = _stem(Path(text)), text
+        unique, number = name, 1
+        while unique in named:
+            number += 1
+            unique = f"{name}-{number}"
+        named[unique] = Path(rest)
+    return named
+
+
+def _stem(path: Path) -> str:
+    """Return what a path is called; the fixed names of a layout say less than their folder."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    if path.name == "gt.txt" and path.parent.name == "gt":
+        return path.parents[1].name
+    if path.name == "tracks.jsonl":
+        return path.parent.name
+    return path.stem
+
+
+def _to_json(evaluation: Evaluation) -> dict[str, dict[str, dict[str, object]]]:
+    return {
+        label: {
+            name: {
+                "combined": scores[None].values,
+                "sequences": {key: part.values for key, part in scores.items() if key is not None},
+            }
+            for name, scores in results.items()
+        }
+        for label, results in evaluation.scores.items()
+    }
+
+
+def _print(evaluation: Evaluation) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=250)  # a pipe has no width that a table must be cut to
+    for label, results in evaluation.scores.items():
+        sequences = [key for key in next(iter(results.values())) if key is not None]
+        combined = {name: scores[None] for name, scores in results.items()}
+        figures = list(next(iter(combined.values())).values)
+        if "MOTSA" in figures:
+            figures.remove("MOTA")  # the same number, by its name for boxes
+        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+        table.add_column("result", overflow="fold")
+        if len(sequences) > 1:
+            table.add_column("sequence", overflow="fold")
+        for figure in figures:
+            table.add_column(figure, justify="right", no_wrap=True)
+        _add_rows(table, combined, figures, "all" if len(sequences) > 1 else None)
+        for key in sequences if len(sequences) > 1 else ():
+            parts = {name: scores[key] for name, scores in results.items()}
+            if any(part.values["GT_IDs"] or part.values["IDs"] for part in parts.values()):
+                _add_rows(table, parts, figures, key)
+        console.print(f"[bold]{escape(label)}[/bold]")
+        console.print(table)
+    console.print(
+        "[dim]IDSW switches, Frag fragments, IDs of the result, GT_IDs of the truth[/dim]"
+    )
+
+
+def _add_rows(
+    table: Table, parts: Mapping[str, Score], figures: Sequence[str], sequence: str | None
+) -> None:
+    best = {figure: _best([part.values for part in parts.values()], figure) for figure in figures}
+    for name, part in parts.items():
+        cells = [escape(name)] if sequence is None else [escape(name), escape(sequence)]
+        for figure in figures:
+            value = round(part.values[figure], 2)
+            text = f"{value}" if figure in _NUMBERS else f"{value:.2f}"
+            cells.append(f"[bold]{text}[/bold]" if value == best[figure] else text)
+        table.add_row(*cells)
+
+
+def _best(values: Sequence[Mapping[str, float]], figure: str) -> float | None:
+    """Return the best value of a column; None where all are alike or none is better."""
+    column = [round(value[figure], 2) for value in values]
+    if len(set(column)) == 1 or figure == "GT_IDs":
+        return None
+    if figure == "IDs":
+        return min(column, key=lambda ids: abs(ids - values[0]["GT_IDs"]))
+    return min(column) if figure in _LESS_IS_BETTER else max(column)
