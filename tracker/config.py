@@ -132,6 +132,8 @@ class TrackerConfig(_Section):
     coast_s: Seconds = 0.0  # report a lost track's predicted box for this long
     min_similarity: Fraction01 = 0.2  # of two boxes or masks, to be matched at all
     class_change_similarity: Fraction01 = 0.5  # the same, across two classes
+    class_vote: bool = True  # a track's class is voted over its life, else that of the last frame
+    whole_objects: bool = True  # a box that something cuts tells less about the object's place
     mask_weight: Fraction01 = 0.5  # share of mask IoU in the similarity, box IoU has the rest
     recovery_scale: Annotated[float, Field(ge=1, le=4)] = (
         2.0  # lost tracks look in boxes this wider

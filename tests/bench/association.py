@@ -24,9 +24,9 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tracker.associate.mask_tracker import MaskTracker  # noqa: E402
-from tracker.masks import Mask  # noqa: E402
-from tracker.types import Detections  # noqa: E402
+from tracker.associate.mask_tracker import MaskTracker
+from tracker.masks import Mask
+from tracker.types import Detections
 
 WIDTH, HEIGHT = 1280, 720
 

@@ -183,6 +183,8 @@ class MaskTracker:
         tracks.score[rows], tracks.seen[rows] = scores, time
         tracks.total[rows] += scores
         tracks.hits[rows] += 1
+        if not self.config.class_vote:
+            tracks.votes[rows] = 0
         tracks.vote(rows, detections.labels[columns], scores)
         tracks.blend_embedding(rows, detections.embeddings[columns], LOOKS_SHARE)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
@@ -197,6 +199,8 @@ class MaskTracker:
         of that piece, and the prediction decides. A box smaller in both directions alike is
         merely farther away.
         """
+        if not self.config.whole_objects:
+            return measured[:, :2]
         body = self._tracks.body[rows]
         scale = (measured[:, 2:] / np.maximum(body, 1e-9)).max(axis=1, keepdims=True)
         body = body * np.minimum(scale, 1.0)

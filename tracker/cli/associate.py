@@ -46,7 +46,7 @@ def associate(
         str | None,
         typer.Option(
             "--to",
-            help=f"{', '.join(FORMATS)}. [default: by the ending; .txt is mots with masks, else "
+            help=f"{', '.join(FORMATS)}. \\[default: by the ending; .txt is mots with masks, else "
             "mot]",
             metavar="FORMAT",
             show_default=False,
@@ -61,7 +61,7 @@ def associate(
         typer.Option("--set", "-s", help="One setting, as tracker.memory_s=4; may be repeated."),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Class numbers to keep, as 1,3. [default: all]")
+        str | None, typer.Option(help="Class numbers to keep, as 1,3. \\[default: all]")
     ] = None,
     refine: Annotated[
         bool,

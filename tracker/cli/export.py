@@ -19,7 +19,7 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write. [default: RUN/tracks-FORMAT.*]"),
+        typer.Option("--output", "-o", help="File to write. \\[default: RUN/tracks-FORMAT.*]"),
     ] = None,
 ) -> None:
     """Export a run's tracks for other tools.

@@ -40,7 +40,7 @@ def run(
             "--output",
             "-o",
             help="Run folder; with several videos the folder of their run folders. "
-            "[default: runs/NAME]",
+            "\\[default: runs/NAME]",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def run(
         ),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class names to keep, as person,car. [default: all]")
+        str | None, typer.Option(help="Class names to keep, as person,car. \\[default: all]")
     ] = None,
     model: Annotated[
         str | None,
