@@ -6,11 +6,13 @@ import scene as scenes
 from conftest import ROOT
 
 from tracker.associate.mask_tracker import MaskTracker
+from tracker.config import TrackerConfig
 from tracker.count.lines import LineCounter, resolve_lines
 from tracker.formats import get_format
 from tracker.types import Detections, Frame, Tracks
 
 pytest.importorskip("trackeval")
+import ablation
 from scoring import read_detections, score
 
 TABLE = tomllib.loads((ROOT / "tests" / "quality.toml").read_text())
@@ -65,3 +67,25 @@ def test_vtest_keeps_its_quality(shared):
     found = [tracker.update(detections.get(k, Detections.empty()), k / 10) for k in range(795)]
     truth = [boxes.get(k, Tracks.empty()) for k in range(795)]
     hold(score(truth, found), TABLE["vtest"], slack=0.15)
+
+
+@pytest.mark.timeout(600)
+def test_kitti_mots_keeps_its_quality(shared, tmp_path):
+    """Twelve sequences with masks, one default setting; TrackEval's figures."""
+    car, pedestrian = ablation.kitti(shared, TrackerConfig(), False, tmp_path)
+    hold(car, TABLE["kitti-car"], slack=0.15)
+    hold(pedestrian, TABLE["kitti-pedestrian"], slack=0.15)
+
+
+def test_bdd_beats_the_ids_that_came_with_the_masks(shared, tmp_path):
+    ours, given = ablation.bdd(shared, TrackerConfig(), False, tmp_path)
+    hold(ours, TABLE["bdd"], slack=0.15)
+    assert ours["HOTA"] > given["HOTA"] + 1
+    assert ours["AssA"] > given["AssA"] + 1
+
+
+def test_a_shaken_camera_costs_little(shared, tmp_path):
+    with_motion = ablation.shaken(shared, TrackerConfig(), tmp_path)
+    without = ablation.shaken(shared, TrackerConfig(camera_motion=False), tmp_path)
+    hold(with_motion, TABLE["vtest-shaken"], slack=1.0)  # the flow differs a little by machine
+    assert with_motion["HOTA"] > without["HOTA"] + 15

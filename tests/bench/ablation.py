@@ -226,9 +226,10 @@ def main():
     ]
     print("\n".join(lines), flush=True)
     with ProcessPoolExecutor(options.jobs) as pool:
-        for *figures, given in pool.map(row, jobs):
-            lines.append(cells(*figures))
+        for result in pool.map(row, jobs):
+            lines.append(cells(*result[:-1]))
             print(lines[-1], flush=True)
+    given = result[-1]
     lines.append(f"| ids that came with the BDD masks | | | | | | | | {given['HOTA']:.2f} |")
     print(lines[-1])
     if options.write:
