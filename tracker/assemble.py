@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -88,7 +89,7 @@ def associate(log: DetectionLog, tracker: Associator) -> TrackLog:
 def refine(log: TrackLog, archive: Archive) -> TrackLog:
     """Return a log of the same frames with the tracks that `archive` refined from all of them."""
     frames = (
-        replace(frame, tracks=tracks)
+        dataclasses.replace(frame, tracks=tracks)
         for frame, tracks in zip(log.frames, archive.refined(), strict=False)
     )
     return TrackLog(log.info, frames)
@@ -109,7 +110,7 @@ def run_to_folder(
     output: Path,
     *,
     get_detector: Callable[[], Detector],
-    replace_old: bool = False,
+    replace: bool = False,
     on_start: Callable[[Source, Sequence[str]], None] | None = None,
     on_result: Callable[[FrameResult, RunStats], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -123,7 +124,7 @@ def run_to_folder(
     started = datetime.now(UTC)
     source = open_source(uri, config.source)
     with closing(source):
-        folder = RunFolder(output, replace=replace_old)
+        folder = RunFolder(output, replace=replace)
         try:
             detector = get_detector()
         except BaseException:

@@ -152,7 +152,7 @@ def run(
                         resolved,
                         folder,
                         get_detector=progress.while_loading(load),
-                        replace_old=force,
+                        replace=force,
                         on_start=progress.when_started(frames_flow),
                         on_result=progress.advance,
                         should_stop=signals.stopped,
