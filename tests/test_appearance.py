@@ -93,20 +93,45 @@ def test_the_gallery_does_not_grow_with_the_run():
     assert 0 < max(sizes) < 8
 
 
-def test_the_detector_tells_looks_that_follow_the_object(tiny_model):
+def test_the_detector_tells_each_object_its_own_looks(tiny_model):
     import scene as scenes
 
     from tracker.config import DetectorConfig
     from tracker.detect.inference import MaskRCNNDetector
     from tracker.types import Frame
 
-    detector = MaskRCNNDetector(DetectorConfig(model=tiny_model, score_threshold=0.0))
-    image = scenes.street().image(30)
-    found = detector.detect([Frame(0, 0.0, image)])[0]
-    assert len(found)
-    assert found.embeddings.shape[0] == len(found)
-    assert found.embeddings.shape[1] > 0
-    assert np.isfinite(found.embeddings).all()
-    pair = detector.detect([Frame(0, 0.0, image), Frame(1, 0.1, image)])
-    for one in pair:  # each frame of a batch gets its own
-        assert np.allclose(one.embeddings, found.embeddings, atol=1e-4)
+    settings = DetectorConfig(model=tiny_model, score_threshold=0.3)
+    detector = MaskRCNNDetector(settings, embeddings=True)
+    street = scenes.street()
+    frames = [Frame(k, k / 10, street.image(60 * k)) for k in range(2)]
+    alone = [detector.detect([frame])[0] for frame in frames]
+    assert all(len(found) for found in alone)
+    for one, each in zip(detector.detect(frames), alone, strict=True):
+        assert one.embeddings.shape == each.embeddings.shape
+        assert one.embeddings.shape[1] > 0
+        assert np.allclose(one.embeddings, each.embeddings, atol=1e-3)
+    assert not np.allclose(alone[0].embeddings[0], alone[1].embeddings[0], atol=1e-3)
+    assert MaskRCNNDetector(settings).detect(frames)[0].embeddings.shape[1] == 0
+    kept = MaskRCNNDetector(
+        DetectorConfig(model=tiny_model, score_threshold=0.3, max_detections=1), embeddings=True
+    ).detect(frames[:1])[0]
+    assert np.allclose(kept.embeddings, alone[0].embeddings[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize("gallery_s", [1.0, 2.0])
+def test_a_gallery_that_could_hold_nobody_is_refused(gallery_s):
+    with pytest.raises(ValueError, match="gallery_s must be 0 or more than memory_s"):
+        TrackerConfig(gallery_s=gallery_s)
+
+
+def test_looks_that_are_no_numbers_are_nobodys():
+    tracker = MaskTracker(TrackerConfig(gallery_s=30.0))
+    for k in range(60):
+        found = street(k, [0, 1, 2] if k < 20 else [0, 1, 2] if k >= 45 else [0, 1])
+        if k >= 45:
+            looks = found.embeddings.copy()
+            looks[2] = np.nan
+            found = Detections(found.boxes, found.scores, found.labels, found.masks, looks)
+        with np.errstate(invalid="ignore"):
+            tracks = tracker.update(found, k * 0.2)
+    assert tracks.ids.tolist() == [1, 2, 4]

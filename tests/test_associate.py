@@ -9,7 +9,7 @@ from tracker.cli import app
 from tracker.errors import ConfigError, FormatError
 from tracker.formats import get_format
 from tracker.formats.detections import read
-from tracker.masks import mask_to_rle
+from tracker.masks import Mask, mask_to_rle
 from tracker.types import Frame
 
 BLANK = np.zeros((1, 1, 3), np.uint8)
@@ -144,6 +144,16 @@ def test_labels_and_settings(files, tmp_path):
         ("1,-1,1,1,-5,5,0.9\n", ["--fps", 10], "negative"),
         ("1,-1,1,nan,5,5,0.9\n", ["--fps", 10], "finite"),
         ("0 1 1 5 5 0.9 1 20 20 ???\n", ["--fps", 10], "in.txt:1"),
+        ("1,-1,1,1e39,5,5,0.9\n", ["--fps", 10], "in.txt:1: box must lie within"),
+        ("1,-1,1,1,5,5,90\n", ["--fps", 10], "score must be in 0..1, got 90; see --score-range"),
+        ("1,-1,1,1,5,5,0.9,99999\n", ["--fps", 10], "class must be in"),
+        ("1,-1,1,1,5,5,0.9\n", ["--fps", 10, "--score-range", "5"], "two ascending numbers"),
+        (
+            '[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "segmentation": [[1, 1]]}]',
+            ["--fps", 10],
+            "polygons are not read",
+        ),
+        ('[{"image_id": 1, "bbox": [1, 1, 5, 5]}]', ["--fps", 10], "has no 'category_id'"),
         ("[1, 2]", ["--fps", 10], "result 0"),
         ("[{", ["--fps", 10], "JSON"),
         ("{}", ["--fps", 10], "list of COCO"),
@@ -166,3 +176,53 @@ def test_bad_input_is_one_sentence(tmp_path, content, options, said):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FormatError, match="nothing"):
         read(tmp_path / "nothing", 10)
+
+
+def test_scores_of_another_range(tmp_path):
+    path, out = tmp_path / "det.txt", tmp_path / "out.jsonl"
+    path.write_text("".join(f"{k},-1,{10 + k},20,30,60,{-0.5 + 0.1 * k}\n" for k in range(1, 10)))
+    assert associate(path, "-o", out, "--fps", 10, "--score-range=-0.5,0.5").exit_code == 0
+    scores = [float(s) for f in frames_of("jsonl", out) for s in f.tracks.scores]
+    assert scores == pytest.approx([0.1 * k for k in range(10 - len(scores), 10)], abs=1e-3)
+    assert scores
+
+
+def test_the_size_is_known_and_a_change_of_it_keeps_ids(tmp_path):
+    w, h, lines = 200, 120, []
+    for k in range(12):
+        scale = 2 if k >= 6 else 1
+        bits = np.ones((40 * scale, 20 * scale), np.bool_)
+        x, y = (30 + 2 * k) * scale, 30 * scale
+        rle = mask_to_rle(Mask(x, y, bits), w * scale, h * scale)
+        lines.append(
+            f"{k} {x} {y} {20 * scale} {40 * scale} 0.99 1 {h * scale} {w * scale} {rle['counts']}"
+        )
+    path, out = tmp_path / "mots.txt", tmp_path / "out.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    assert associate(path, "-o", out, "--fps", 10).exit_code == 0
+    log = get_format("jsonl").read(out)
+    assert (log.info.width, log.info.height) == (w, h)
+    assert [f.tracks.ids.tolist() for f in log.frames] == [[1]] * 12
+
+
+def test_masks_stay_compressed_until_their_frame(tmp_path):
+    """Hundreds of full-HD masks in a small file must not lie in memory as bitmaps."""
+    import tracemalloc
+
+    rle = mask_to_rle(Mask(0, 0, np.ones((1080, 1920), np.bool_)), 1920, 1080)
+    path = tmp_path / "mots.txt"
+    line = f"0 0 1920 1080 0.9 1 1080 1920 {rle['counts']}\n"
+    path.write_text("".join(f"{k} {line}" for k in range(300)))
+    tracemalloc.start()
+    frames = read(path, 10).frames
+    assert sum(len(frame.detections) for frame in frames) == 300
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
+
+
+def test_the_input_is_never_overwritten(files):
+    before = files["mots.txt"].read_text()
+    result = associate(files["mots.txt"], "-o", files["mots.txt"], "--fps", 10)
+    assert isinstance(result.exception, ConfigError)
+    assert files["mots.txt"].read_text() == before

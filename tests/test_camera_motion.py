@@ -62,10 +62,24 @@ def test_a_still_camera_is_left_alone_and_looked_at_now_and_then(monkeypatch):
         image = np.clip(view(picture, 100, 100) + grain, 0, 255).astype(np.uint8)
         assert camera.update(image, NOTHING) is None
     assert len(looks) == STILL_FRAMES + 40 // LOOK_EVERY
-    moved = [camera.update(view(picture, 130, 100), NOTHING) for _ in range(LOOK_EVERY)]
-    moved = [motion for motion in moved if motion is not None]
-    assert len(moved) == 1
-    assert moved[0][:, 2] == pytest.approx([-30, 0], abs=0.7)
+    for k in range(1, 6):  # what changes at large is looked at at once
+        motion = camera.update(view(picture, 100 + 30 * k, 100), NOTHING)
+        assert motion[:, 2] == pytest.approx([-30, 0], abs=0.7)
+
+
+def test_a_pan_after_a_long_rest_moves_nobody_into_a_neighbours_place():
+    picture, tracker = ground(), MaskTracker()
+    size, apart = 40, 80
+    for k in range(STILL_FRAMES + 25):
+        pan = 20 * max(0, k - STILL_FRAMES - 5)
+        left = 500 + apart * np.arange(4) - pan
+        boxes = np.stack([left, left * 0 + 200, left + size, left * 0 + 200 + size], axis=1)
+        found = Detections(
+            boxes.astype(np.float32), np.full(4, 0.99, np.float32), np.ones(4, int), (None,) * 4
+        )
+        tracks = tracker.update(found, k / 25, view(picture, 100 + pan, 100))
+        assert tracks.ids.tolist() == [1, 2, 3, 4]
+        assert tracks.boxes[:, 0].tolist() == left.tolist()
 
 
 def test_large_objects_do_not_pass_for_the_background():

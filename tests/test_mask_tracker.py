@@ -296,3 +296,30 @@ def test_a_mask_without_pixels_survives_a_restore():
     follow(tracker, [empty] * 3)
     copy.restore(json.loads(json.dumps(tracker.state())))
     assert copy.state() == tracker.state()
+
+
+def test_a_box_without_an_area_starts_no_track():
+    flat = [(10, 10, 10, 40, 0.99), (10, 10, 40, 10, 0.99)]
+    for box in flat:
+        found = Detections(
+            np.array([box[:4]], np.float32), np.array([0.99], np.float32), np.array([1]), (None,)
+        )
+        assert not any(len(tracks) for tracks in follow(MaskTracker(), [found] * 6))
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("-inf")])
+def test_a_time_that_is_none_is_refused(time):
+    tracker = MaskTracker()
+    tracker.update(Detections.empty(), 0.0)
+    with pytest.raises(ValueError, match="time must not run backwards"):
+        tracker.update(Detections.empty(), time)
+
+
+def test_a_restored_tracker_knows_the_classes_it_met():
+    tracker, copy = MaskTracker(), MaskTracker()
+    tracker.update(detections((50, 50, 80, 120, 0.99, 7)), 0.0)
+    tracker.update(Detections.empty(), 10.0)
+    copy.restore(json.loads(json.dumps(tracker.state())))
+    for each in (tracker, copy):
+        each.update(detections((50, 50, 80, 120, 0.99, 1)), 10.1)
+    assert copy.state() == tracker.state()

@@ -6,11 +6,12 @@ import scene as scenes
 from test_mask_tracker import detections
 from typer.testing import CliRunner
 
+from tracker.assemble import run_to_folder
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.refine import Archive
 from tracker.boxes import box_iou
 from tracker.cli import app
-from tracker.config import RefineConfig, TrackerConfig
+from tracker.config import RefineConfig, TrackerConfig, load_config
 from tracker.formats import get_format
 from tracker.types import Detections, Frame
 
@@ -151,13 +152,83 @@ def test_associate_writes_both_results(tmp_path):
     assert lengths["out-online.jsonl"] == [0, 0, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
-def test_run_writes_the_refined_log_beside_the_online_one(tmp_path, make_video, tiny_model):
-    video, out = make_video(frames=6), tmp_path / "run"
-    arguments = ["run", str(video), "-o", str(out), "--model", tiny_model, "--refine", "-q"]
-    result = CliRunner().invoke(app, [*arguments, "--no-video"])
-    assert result.exit_code == 0, result.output
+class Spotter:
+    """A detector that sees a walking person on every frame but two, whatever the picture."""
+
+    categories = ("__background__", "person")
+
+    def detect(self, frames):
+        return [
+            EMPTY if f.index in (12, 14) else detections(walker(f.index, x0=10)) for f in frames
+        ]
+
+
+@pytest.mark.parametrize("stop", [None, 16])
+def test_run_writes_the_refined_log_beside_the_online_one(tmp_path, make_video, stop):
+    """With a stride, so that frames have gaps in their numbers, and also when it is stopped."""
+    video, out = make_video(frames=24, width=320, height=200), tmp_path / "run"
+    config = load_config(
+        None, ["output.refine=true", "output.video=false", "source.stride=2", "source.start=2f"]
+    )
+    seen = []
+    run_to_folder(
+        str(video),
+        config,
+        out,
+        get_detector=Spotter,
+        on_result=lambda result, _stats: seen.append(result.frame.index),
+        should_stop=lambda: stop is not None and len(seen) > 0 and seen[-1] >= stop,
+    )
     online, refined = (
         list(get_format("jsonl").read(out / name).frames)
         for name in ("tracks.jsonl", "tracks-refined.jsonl")
     )
     assert [(f.index, f.time) for f in online] == [(f.index, f.time) for f in refined]
+    assert [f.index for f in online] == seen
+    assert [len(f.tracks) for f in online][:4] == [0, 0, 1, 1]
+    for frame in refined:
+        if frame.index != 12 and frame.index != 14:
+            expected = walker(frame.index, x0=10)[:4]
+            assert frame.tracks.ids.tolist() == [1]
+            assert frame.tracks.boxes[0].tolist() == pytest.approx(expected, abs=0.01)
+    assert json.loads((out / "report.json").read_text())["error"] is None
+
+
+def test_frames_of_equal_times_are_kept_apart():
+    recorder = Archive(MaskTracker())
+    for k in range(12):
+        recorder.update(detections(walker(k)), (k // 2) * 0.1)
+    assert [t.ids.tolist() for t in recorder.refined()] == [[1]] * 12
+
+
+def test_nothing_is_filled_across_a_change_of_size():
+    recorder = Archive(MaskTracker())
+    for k in range(20):
+        scale = 2 if k >= 10 else 1
+        x1, y1, x2, y2, score = walker(k)
+        found = detections((x1 * scale, y1 * scale, x2 * scale, y2 * scale, score))
+        recorder.resize(640 * scale, 360 * scale)
+        recorder.update(EMPTY if k in (5, 10, 15) else found, k * 0.1)
+    refined = list(recorder.refined())
+    assert {int(i) for t in refined for i in t.ids} == {1}
+    assert [len(refined[k]) for k in (5, 10, 15)] == [1, 0, 1]
+    assert refined[15].boxes[0] == pytest.approx([2 * v for v in walker(15)[:4]], abs=2)
+
+
+def test_a_camera_is_not_refined(tmp_path, monkeypatch):
+    from tracker import assemble
+    from tracker.errors import ConfigError
+    from tracker.types import SourceReport, StreamInfo
+
+    class Camera:
+        info = StreamInfo(64, 48, None, None, live=True)
+        report = SourceReport()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(assemble, "open_source", lambda *_: Camera())
+    config = load_config(None, ["output.refine=true"])
+    with pytest.raises(ConfigError, match="live source"):
+        run_to_folder("0", config, tmp_path / "run", get_detector=Spotter)
+    assert not (tmp_path / "run").exists()

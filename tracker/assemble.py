@@ -17,7 +17,7 @@ import tomli_w
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.refine import Archive
 from tracker.config import RunConfig
-from tracker.errors import ModelError, SinkError, redact
+from tracker.errors import ConfigError, ModelError, TrackerError, redact
 from tracker.formats import jsonl
 from tracker.pipeline import RunStats, run, stream
 from tracker.sinks.counts import CountsSink
@@ -25,7 +25,6 @@ from tracker.sinks.folder import RunFolder
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
 from tracker.types import (
-    Associator,
     DetectionLog,
     Detector,
     FrameResult,
@@ -75,13 +74,17 @@ def track(
         )
 
 
-def associate(log: DetectionLog, tracker: Associator) -> TrackLog:
+def associate(log: DetectionLog, tracker: MaskTracker | Archive) -> TrackLog:
     """Link saved detections into tracks; frames are worked as the result's are asked for."""
 
     def frames() -> Iterator[LoggedFrame]:
         for frame in log.frames:
+            if frame.width and frame.height:
+                tracker.resize(frame.width, frame.height)
             tracks = tracker.update(frame.detections, frame.time)
-            yield LoggedFrame(frame.index, frame.time, frame.width, frame.height, tracks)
+            yield LoggedFrame(
+                frame.index, frame.time, frame.width, frame.height, tracks, frame.suspect
+            )
 
     return TrackLog(log.info, frames())
 
@@ -101,7 +104,7 @@ def load_detector(config: RunConfig) -> Detector:
         raise ModelError(f"{config.detector.weights}: no such weights file")
     from tracker.detect.inference import MaskRCNNDetector
 
-    return MaskRCNNDetector(config.detector)
+    return MaskRCNNDetector(config.detector, embeddings=config.tracker.gallery_s > 0)
 
 
 def run_to_folder(
@@ -124,6 +127,8 @@ def run_to_folder(
     started = datetime.now(UTC)
     source = open_source(uri, config.source)
     with closing(source):
+        if config.output.refine and source.info.live:
+            raise ConfigError(f"{uri}: is a live source; --refine needs a whole video")
         folder = RunFolder(output, replace=replace)
         try:
             detector = get_detector()
@@ -162,11 +167,11 @@ def run_to_folder(
         notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
         report = _report(uri, source, stats, error, [note for note in notes if note])
         try:
-            if archive and not error:
+            folder.write_json("report.json", report)
+            if archive and stats.frames and not error:
                 online = jsonl.read(folder / "tracks.jsonl")
                 jsonl.write(refine(online, archive), folder / "tracks-refined.jsonl")
-            folder.write_json("report.json", report)
-        except SinkError as exc:
+        except TrackerError as exc:
             error = error or exc  # the first error is the one that explains
         if error:
             raise error

@@ -144,8 +144,8 @@ class TrackerConfig(_Section):
     )
     gate: Annotated[float, Field(gt=0)] = 50.0  # squared Mahalanobis distance of the centre
     position_noise: Annotated[float, Field(gt=0)] = 0.05  # detector's box noise, of the size
-    acceleration_noise: Annotated[float, Field(gt=0)] = 0.7  # objects' acceleration, sizes/s²
-    size_noise: Annotated[float, Field(gt=0)] = 0.3  # objects' growth, sizes/s
+    acceleration_noise: Annotated[float, Field(gt=0)] = 0.7  # objects' acceleration, sizes/s^1.5
+    size_noise: Annotated[float, Field(gt=0)] = 0.3  # objects' growth, sizes/s^0.5
     lost_damping_s: Annotated[float, Field(gt=0)] = (
         6.0  # a lost track's velocity fades in this time
     )
@@ -163,6 +163,11 @@ class TrackerConfig(_Section):
         if list(scores.values()) != sorted(scores.values()):
             said = ", ".join(f"{name} {value:g}" for name, value in scores.items())
             raise ValueError(f"scores must ascend, got {said}")
+        if 0 < self.gallery_s <= self.memory_s:
+            raise ValueError(
+                f"gallery_s must be 0 or more than memory_s ({self.memory_s:g}), "
+                f"got {self.gallery_s:g}"
+            )
         return self
 
 

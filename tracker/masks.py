@@ -28,6 +28,7 @@ class Mask:
     def __post_init__(self) -> None:
         if self.bits.ndim != 2 or self.bits.dtype != np.bool_:
             raise ValueError(f"bits must be (h, w) bool, got {self.bits.shape} {self.bits.dtype}")
+        self.bits.flags.writeable = False
 
     @property
     def area(self) -> int:
@@ -98,8 +99,8 @@ def mask_iou(
 
     The cost follows the objects' size, not the frame's: only the overlap of two crop windows is
     looked at. With `pairs`, (len(a), len(b)) bool, all other pairs are left at 0. With `rows`, of
-    a higher overlap about so many rows, evenly spread, stand for all: faster, and as good as exact
-    for large masks.
+    a higher overlap no fewer rows, evenly spread, stand for all: faster, and off by less than 0.03
+    for large masks of ordinary shape.
     """
     iou = np.zeros((len(a), len(b)), np.float32)
     if not a or not b:
@@ -153,18 +154,14 @@ def mask_to_rle(mask: Mask, width: int, height: int) -> dict[str, Any]:
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
+def check_rle(rle: dict[str, Any]) -> None:
+    """Raise ValueError for a malformed COCO RLE, without decoding it."""
+    _runs(rle)
+
+
 def rle_to_mask(rle: dict[str, Any]) -> Mask:
     """Decode a COCO RLE to a tight mask; raise ValueError for anything malformed."""
-    try:
-        height, width = (int(v) for v in rle["size"])
-        counts = rle["counts"]
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ValueError(f"RLE must have size [height, width] and counts, got {rle!r:.80}") from exc
-    if height < 1 or width < 1 or height * width > MAX_RLE_PIXELS:
-        raise ValueError(f"RLE size {height} x {width} is out of range")
-    runs = np.asarray(counts, np.int64) if isinstance(counts, list) else _uncompress(counts)
-    if len(runs) and (runs.min() < 0 or runs.sum() != height * width):
-        raise ValueError(f"RLE counts must add up to {height} x {width}, got {int(runs.sum())}")
+    height, runs = _runs(rle)
     bounds = np.cumsum(runs)
     starts, ends = bounds[0:-1:2], bounds[1::2]
     if not len(starts) or starts[0] == ends[-1]:
@@ -175,6 +172,21 @@ def rle_to_mask(rle: dict[str, Any]) -> Mask:
     np.add.at(flips, ends - left * height, -1)
     band = np.cumsum(flips[:-1], dtype=np.int8).astype(np.bool_).reshape(right - left, height)
     return Mask(left, 0, np.ascontiguousarray(band.T)).tight()
+
+
+def _runs(rle: dict[str, Any]) -> tuple[int, npt.NDArray[np.int64]]:
+    """Return the frame's height and the checked run lengths."""
+    try:
+        height, width = (int(v) for v in rle["size"])
+        counts = rle["counts"]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"RLE must have size [height, width] and counts, got {rle!r:.80}") from exc
+    if height < 1 or width < 1 or height * width > MAX_RLE_PIXELS:
+        raise ValueError(f"RLE size {height} x {width} is out of range")
+    runs = np.asarray(counts, np.int64) if isinstance(counts, list) else _uncompress(counts)
+    if len(runs) and (runs.min() < 0 or runs.sum() != height * width):
+        raise ValueError(f"RLE counts must add up to {height} x {width}, got {int(runs.sum())}")
+    return height, runs
 
 
 def _uncompress(counts: str | bytes) -> npt.NDArray[np.int64]:

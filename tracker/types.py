@@ -13,7 +13,7 @@ All values are immutable and their arrays are read-only.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,6 +82,8 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.scores)
+        if self.labels.size and self.labels.min() < 0:
+            raise ValueError(f"labels must not be negative, got {self.labels.min()}")
         if not self.embeddings.size:
             object.__setattr__(self, "embeddings", np.zeros((n, 0), np.float32))
         check_array("boxes", self.boxes, (n, 4), np.float32)
@@ -224,6 +226,7 @@ class LoggedDetections:
     width: int  # px; 0 = not known
     height: int  # px; 0 = not known
     detections: Detections
+    suspect: bool = False
 
     def only(self, labels: Collection[int]) -> LoggedDetections:
         """Return the same frame with detections of these classes alone."""
@@ -236,7 +239,7 @@ class LoggedDetections:
             masks=tuple(found.masks[row] for row in rows.tolist()),
             embeddings=found.embeddings[rows],
         )
-        return LoggedDetections(self.index, self.time, self.width, self.height, kept)
+        return replace(self, detections=kept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,6 +248,7 @@ class DetectionLog:
 
     info: LogInfo
     frames: Iterable[LoggedDetections]
+    has_masks: bool  # whether any detection has one
 
 
 @dataclass(slots=True)

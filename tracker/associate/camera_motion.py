@@ -2,7 +2,7 @@
 
 Corners of the background, with the objects left out, are followed from frame to frame on a small
 grey picture (Lucas-Kanade); a similarity transform explains most of them (RANSAC). A camera that
-has stood still for a while is looked at only now and then, so it costs next to nothing.
+has stood still for a while is looked at only now and then, and when its picture changes at large.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FEWEST = 12  # corners that must agree
 STILL = 0.15  # px of the small picture: less than this is the noise of a camera that stands
 STILL_FRAMES = 15  # after so many, only every LOOK_EVERY-th is looked at
 LOOK_EVERY = 4
+CHANGE = 1.5  # times the usual difference of two pictures, and a grey level: the camera moves
 
 
 class CameraMotion:
@@ -34,24 +35,27 @@ class CameraMotion:
         self._before: npt.NDArray[np.uint8] | None = None
         self._objects: FloatArray = np.zeros((0, 4))  # where they were then, small px
         self._still = 0  # frames in a row without motion
-        self._skipped = 0  # frames since the one that `_before` shows
+        self._skipped = 0  # frames since the last look
+        self._change = 0.0  # mean difference of two pictures while the camera stands, grey levels
 
     def update(self, image: Image, boxes: npt.NDArray[Any]) -> FloatArray | None:
-        """Return the motion from the frame last looked at to this one, or None for none.
+        """Return the motion from the frame before to this one, or None for none.
 
         `boxes`, (N, 4), are this frame's objects. The motion is a similarity transform (2, 3): a
         point p, px, of the earlier frame lies at M @ (p, 1) in this one.
         """
-        if self._still >= STILL_FRAMES and self._skipped + 1 < LOOK_EVERY:
-            self._skipped += 1
-            return None
         scale = max(1.0, image.shape[1] / SMALL_WIDTH)
         small = _shrink(image, scale)
         before, objects = self._before, self._objects
         self._before, self._objects = small, np.asarray(boxes, np.float64) / scale
-        self._skipped = 0
         if before is None or before.shape != small.shape:
             return None
+        change = float(cv2.absdiff(before, small).mean())
+        calm = change <= CHANGE * self._change + 1
+        if self._still >= STILL_FRAMES and calm and self._skipped + 1 < LOOK_EVERY:
+            self._skipped += 1
+            return None
+        self._skipped = 0
         motion = _follow(before, small, objects)
         if motion is None:
             return None
@@ -59,6 +63,7 @@ class CameraMotion:
         moved = corners @ motion[:, :2].T + motion[:, 2] - corners
         if np.abs(moved).max() < STILL:
             self._still += 1
+            self._change += (change - self._change) / min(self._still, STILL_FRAMES)
             return None
         self._still = 0
         motion[:, 2] *= scale
@@ -75,6 +80,7 @@ class CameraMotion:
             "objects": self._objects.tolist(),
             "still": self._still,
             "skipped": self._skipped,
+            "change": self._change,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -86,6 +92,7 @@ class CameraMotion:
             self._before = np.frombuffer(data, np.uint8).reshape(height, width)
         self._objects = np.array(state["objects"], np.float64).reshape(-1, 4)
         self._still, self._skipped = int(state["still"]), int(state["skipped"])
+        self._change = float(state["change"])
 
 
 def _shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,9 @@ class MaskTracker:
         self._looks = Appearance()
         self._tracks = TrackTable.empty()
         self._gallery = TrackTable.empty()  # who is gone but may return
-        self.late: list[tuple[int, float, int]] = []
-        """Earlier detections of the tracks that the latest frame confirmed: id, time (s), row."""
+        self.late: list[tuple[int, int, int]] = []
+        """Earlier detections of the tracks that the latest frame confirmed: id, frame, row."""
+        self.frames = 0  # updates so far
         self._camera = CameraMotion() if self.config.camera_motion else None
         self._next_id = 1
         self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
@@ -67,13 +69,14 @@ class MaskTracker:
         `image` is the frame's picture, if it is at hand: it tells how the camera moved. Raises
         ValueError if time runs backwards.
         """
-        if self._now is not None and time < self._now:
+        if not time >= (self._now if self._now is not None else -math.inf):
             raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
         if image is not None:
-            self._fit_to(image.shape[1], image.shape[0])
+            self.resize(image.shape[1], image.shape[0])
         self._step = 0.0 if self._now is None else time - self._now
         self._now = time
         self.late = []
+        self.frames += 1
         self._forget(time)
         self._predict()
         if image is not None and self._camera is not None:
@@ -102,6 +105,7 @@ class MaskTracker:
         """Return everything needed to continue, as JSON types."""
         return {
             "version": STATE_VERSION,
+            "frames": self.frames,
             "next_id": self._next_id,
             "usual": sorted(self._usual.items()),
             "now": self._now,
@@ -116,17 +120,20 @@ class MaskTracker:
         """Continue exactly where `state` was taken; raise ValueError for another version."""
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
-        self._next_id, self._now = int(state["next_id"]), state["now"]
+        self.frames, self._next_id = int(state["frames"]), int(state["next_id"])
+        self._now = state["now"]
         self._size = tuple(state["size"]) if state["size"] else None
         self._usual = {int(label): float(score) for label, score in state["usual"]}
-        if self._camera and state["camera"]:
-            self._camera.restore(state["camera"])
+        if self._camera:
+            self._camera = CameraMotion()
+            if state["camera"]:
+                self._camera.restore(state["camera"])
         self._looks.restore(state["looks"])
         self._gallery = TrackTable.from_json(state["gallery"])
         self._tracks = TrackTable.from_json(state["tracks"])
 
-    def _fit_to(self, width: int, height: int) -> None:
-        """Follow a change of the picture's size: what is known is scaled to the new one."""
+    def resize(self, width: int, height: int) -> None:
+        """Follow a change of the picture's size, px: what is known is scaled to the new one."""
         if self._size not in (None, (width, height)):
             self._tracks.rescale(width / self._size[0], height / self._size[1])
         self._size = (width, height)
@@ -140,7 +147,9 @@ class MaskTracker:
         kept = time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative)
         if config.gallery_s:
             known = tracks.embedding.any(axis=1) if tracks.embedding.size else np.zeros_like(kept)
-            self._gallery.append(tracks.rows(~kept & (tracks.id > 0) & known))
+            gone = tracks.rows(~kept & (tracks.id > 0) & known)
+            gone.masks = [None] * len(gone)
+            self._gallery.append(gone)
             self._gallery.keep(time - self._gallery.seen <= config.gallery_s)
         tracks.keep(kept)
 
@@ -186,7 +195,8 @@ class MaskTracker:
         if not self.config.class_vote:
             tracks.votes[rows] = 0
         tracks.vote(rows, detections.labels[columns], scores)
-        tracks.blend_embedding(rows, detections.embeddings[columns], LOOKS_SHARE)
+        if self.config.gallery_s:
+            tracks.blend_embedding(rows, detections.embeddings[columns], LOOKS_SHARE)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             tracks.masks[row] = detections.masks[column]
         self._confirm(rows)
@@ -225,7 +235,9 @@ class MaskTracker:
     def _start(self, detections: Detections, time: float) -> None:
         config, scores = self.config, detections.scores
         taken = self._tracks.source[self._tracks.source >= 0].tolist()
-        able = set(np.flatnonzero(scores >= config.new_score).tolist()) - set(taken)
+        # Nothing can ever overlap a box without an area, so it would start a track each frame.
+        good = (scores >= config.new_score) & (box_area(detections.boxes) > 0)
+        able = set(np.flatnonzero(good).tolist()) - set(taken)
         rows: list[int] = []
         # Of two duplicates the better one stays.
         for row in sorted(able, key=lambda row: (-float(scores[row]), row)):
@@ -237,6 +249,7 @@ class MaskTracker:
         boxes = detections.boxes[rows].astype(np.float64)
         mean, covariance = self._filter.initiate(xyxy_to_cxcywh(boxes))
         score = scores[rows].astype(np.float64)
+        looks = detections.embeddings[rows] if config.gallery_s else np.zeros((len(rows), 0))
         new = TrackTable(
             mean=mean,
             covariance=covariance,
@@ -252,7 +265,7 @@ class MaskTracker:
             id=np.zeros(len(rows), np.int64),
             source=np.array(rows, np.int64),
             votes=np.zeros((len(rows), 0)),
-            embedding=detections.embeddings[rows].astype(np.float64),
+            embedding=looks.astype(np.float64),
             masks=[detections.masks[row] for row in rows],
             past=[[] for _ in rows],
         )
@@ -274,8 +287,8 @@ class MaskTracker:
             if mask is None or other is None:
                 if overlap >= least * max(box_area(box)[0], 1e-9):
                     return True
-            # Masks share no more than their boxes do, which may be a pixel narrower.
-            elif 1.2 * overlap >= least * mask.area and (
+            # Masks share hardly more than their boxes do, which may be a pixel narrower.
+            elif 1.2 * overlap + 40 >= least * mask.area and (
                 intersection(mask, other) >= least * max(mask.area, 1)
             ):
                 return True
@@ -302,7 +315,7 @@ class MaskTracker:
         sure |= tracks.score[rows] >= config.instant_score
         new = rows[sure & (tracks.id[rows] == 0)]
         for row in rows[~sure & (tracks.id[rows] == 0)].tolist():
-            tracks.past[row].append((float(tracks.seen[row]), int(tracks.source[row])))
+            tracks.past[row].append((self.frames - 1, int(tracks.source[row])))
             del tracks.past[row][:-LONGEST_PAST]
         for row in new.tolist():
             tracks.id[row] = self._returned(row) or self._next_id
@@ -319,7 +332,7 @@ class MaskTracker:
             return 0
         alike = np.where(gallery.label == self._tracks.label[row], looks[0], -1.0)
         best = int(alike.argmax())
-        if alike[best] < self.config.gallery_likeness:
+        if not alike[best] >= self.config.gallery_likeness:
             return 0
         id_ = int(gallery.id[best])
         gallery.keep(np.arange(len(gallery)) != best)

@@ -43,33 +43,48 @@ class Archive:
     """A tracker that remembers: the online result goes on as it comes, the refined one follows.
 
     It is used in the tracker's place; `refined` then gives the whole video's tracks, frame by
-    frame. It keeps about half a kilobyte for every object and frame.
+    frame. It keeps one to two kilobytes for every object and frame: for files, not for cameras.
     """
 
     def __init__(self, tracker: MaskTracker, config: RefineConfig | None = None) -> None:
         self._tracker = tracker
         self._config = config or RefineConfig()
+        self._first = tracker.frames
+        self._size: tuple[int, int] | None = None
+        self._stretch = 0  # of frames of one size: between two, nothing is joined or filled
+        self._stretches: list[int] = []
         self._times: list[float] = []
         self._tracks: dict[int, list[_Sighting]] = defaultdict(list)
-        self._recent: deque[tuple[int, float, Detections]] = deque(maxlen=LONGEST_PAST + 1)
+        self._recent: deque[tuple[int, Detections]] = deque(maxlen=LONGEST_PAST + 1)
 
     def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
         """Advance to `time` (s) and return the confirmed tracks present there."""
+        if image is not None:
+            self.resize(image.shape[1], image.shape[0])
         tracks = self._tracker.update(detections, time, image)
         frame = len(self._times)
         self._times.append(time)
-        self._recent.append((frame, time, detections))
-        for id_, when, row in self._tracker.late:
-            for earlier, at, found in reversed(self._recent):
-                if at == when and row < len(found):
-                    label = int(found.labels[row])
-                    self._add(id_, earlier, found.boxes[row], found.scores[row], label, found, row)
-                    break
+        self._stretches.append(self._stretch)
+        self._recent.append((frame, detections))
+        recent = dict(self._recent)
+        for id_, number, row in self._tracker.late:
+            earlier = number - self._first
+            if earlier in recent:
+                found = recent[earlier]
+                label = int(found.labels[row])
+                self._add(id_, earlier, found.boxes[row], found.scores[row], label, found, row)
         for k in np.flatnonzero(tracks.observed).tolist():
             row, label = int(tracks.sources[k]), int(tracks.labels[k])
             box, score = tracks.boxes[k], tracks.scores[k]
             self._add(int(tracks.ids[k]), frame, box, score, label, detections, row)
         return tracks
+
+    def resize(self, width: int, height: int) -> None:
+        """Follow a change of the picture's size, px."""
+        if self._size not in (None, (width, height)):
+            self._stretch += 1
+        self._size = (width, height)
+        self._tracker.resize(width, height)
 
     def state(self) -> dict[str, Any]:
         """Return the tracker's state; what is archived is not part of it."""
@@ -81,16 +96,16 @@ class Archive:
 
     def refined(self) -> Iterator[Tracks]:
         """Yield the refined tracks of each frame, in the order of the frames."""
-        times = np.array(self._times)
+        times, stretches = np.array(self._times), np.array(self._stretches, np.int64)
         tracks = [sorted(track, key=lambda s: s.frame) for track in self._tracks.values()]
-        tracks = _join(tracks, times, self._config)
+        tracks = _join(tracks, times, stretches, self._config)
         usual = _usual_scores(tracks)
         tracks = [track for track in tracks if _is_real(track, usual, self._config)]
         tracks.sort(key=lambda track: track[0].frame)
         frames: list[list[tuple[int, int, _Sighting]]] = [[] for _ in self._times]
         for id_, track in enumerate(tracks, start=1):
             label = _vote(track)
-            for sighting in _fill(track, times, self._config):
+            for sighting in _fill(track, times, stretches, self._config):
                 frames[sighting.frame].append((id_, label, sighting))
         for members in frames:
             yield _to_tracks(members)
@@ -138,7 +153,10 @@ def _vote(track: list[_Sighting]) -> int:
 
 
 def _join(
-    tracks: list[list[_Sighting]], times: FloatArray, config: RefineConfig
+    tracks: list[list[_Sighting]],
+    times: FloatArray,
+    stretches: npt.NDArray[np.int64],
+    config: RefineConfig,
 ) -> list[list[_Sighting]]:
     """Join tracks of which one ends where, a while later, the other begins.
 
@@ -146,22 +164,32 @@ def _join(
     decides, for all tracks at once, and again until nothing joins.
     """
     while len(tracks) > 1 and config.join_s > 0:
-        alike = np.zeros((len(tracks), len(tracks)))
-        ends = [_Motion(track, times, -1) for track in tracks]
-        starts = [_Motion(track, times, 0) for track in tracks]
+        begins = np.array([times[track[0].frame] for track in tracks])
+        by_begin = np.argsort(begins, kind="stable")
         labels = [_vote(track) for track in tracks]
-        for i, end in enumerate(ends):
-            for j, start in enumerate(starts):
-                gap = start.time - end.time
-                if i == j or labels[i] != labels[j] or not 0 < gap <= config.join_s:
+        worth: dict[tuple[int, int], float] = {}
+        for i, track in enumerate(tracks):
+            end = _Motion(track, times, -1)
+            first = np.searchsorted(begins[by_begin], end.time, side="right")
+            last = np.searchsorted(begins[by_begin], end.time + config.join_s, side="right")
+            for j in by_begin[first:last].tolist():
+                other = tracks[j]
+                same_size = stretches[track[-1].frame] == stretches[other[0].frame]
+                if i == j or labels[i] != labels[j] or not same_size:
                     continue
+                start = _Motion(other, times, 0)
                 middle = (start.time + end.time) / 2
                 a, b = (expand(m.at(middle)[None], config.join_scale) for m in (end, start))
-                alike[i, j] = box_iou(a, b)[0, 0] * _same_size(end.box, start.box)
-        pairs = assign(np.where(alike >= config.join_similarity, alike, 0.0), 0.0)
-        if not pairs:
+                alike = float(box_iou(a, b)[0, 0]) * _same_size(end.box, start.box)
+                if alike >= config.join_similarity:
+                    worth[i, j] = alike
+        if not worth:
             break
-        after = dict(pairs)
+        rows, columns = (sorted({pair[side] for pair in worth}) for side in (0, 1))
+        table = np.zeros((len(rows), len(columns)))
+        for (i, j), alike in worth.items():
+            table[rows.index(i), columns.index(j)] = alike
+        after = {rows[i]: columns[j] for i, j in assign(table, 0.0)}
         heads = set(range(len(tracks))) - set(after.values())
         joined = []
         for head in sorted(heads):
@@ -208,20 +236,30 @@ def _same_size(a: FloatArray, b: FloatArray) -> float:
 # ---- filling ------------------------------------------------------------------------------------
 
 
-def _fill(track: list[_Sighting], times: FloatArray, config: RefineConfig) -> Iterator[_Sighting]:
+def _fill(
+    track: list[_Sighting],
+    times: FloatArray,
+    stretches: npt.NDArray[np.int64],
+    config: RefineConfig,
+) -> Iterator[_Sighting]:
     """Yield the sightings and, in gaps that are short enough, smoothed boxes with moved masks."""
     gaps = [
         (a, b)
         for a, b in pairwise(track)
-        if b.frame - a.frame > 1 and times[b.frame] - times[a.frame] <= config.fill_s + 1e-9
+        if b.frame - a.frame > 1
+        and times[b.frame] - times[a.frame] <= config.fill_s + 1e-9
+        and stretches[a.frame] == stretches[b.frame]
     ]
     yield from track
-    if not gaps:
-        return
-    smooth = _smooth(track, times)
+    smooth: dict[int, tuple[int, FloatArray]] = {}  # stretch -> its first frame and all boxes
     for a, b in gaps:
+        stretch = int(stretches[a.frame])
+        if stretch not in smooth:
+            part = [s for s in track if stretches[s.frame] == stretch]
+            smooth[stretch] = part[0].frame, _smooth(part, times)
+        first, boxes = smooth[stretch]
         for frame in range(a.frame + 1, b.frame):
-            box = smooth[frame - track[0].frame]
+            box = boxes[frame - first]
             nearer = a if times[frame] - times[a.frame] <= times[b.frame] - times[frame] else b
             score = min(a.score, b.score)
             mask = _move(nearer.mask, nearer.box, box)

@@ -59,7 +59,7 @@ class TrackTable:
     votes: FloatArray  # sum of scores a label, (T, labels met so far)
     embedding: FloatArray  # running mean of its detections', zeros = unknown
     masks: list[Mask | None]  # as last detected
-    past: list[list[tuple[float, int]]]  # time, s, and row of detections before the confirming one
+    past: list[list[tuple[int, int]]]  # frame and row of the detections before the confirming one
 
     def __len__(self) -> int:
         return len(self.id)
@@ -149,7 +149,9 @@ class TrackTable:
         """Return everything as JSON types."""
         columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
         masks = [_mask_to_json(mask) for mask in self.masks]
-        return columns | {"masks": masks, "past": [[list(at) for at in p] for p in self.past]}
+        past = [[list(sighting) for sighting in track] for track in self.past]
+        widths = {name: getattr(self, name).shape[1] for name in ("votes", "embedding")}
+        return columns | {"masks": masks, "past": past, "widths": widths}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrackTable:
@@ -158,15 +160,19 @@ class TrackTable:
         columns: dict[str, Any] = {}
         for name, shape in _COLUMNS.items():
             array = np.array(content[name], np.int64 if name in _WHOLE else np.float64)
-            columns[name] = array if array.size else array.reshape(rows, *shape)
+            if not array.size:
+                width = content["widths"].get(name)
+                array = array.reshape(rows, *(shape if width is None else (width,)))
+            columns[name] = array
         masks = [_mask_from_json(item) for item in content["masks"]]
-        past = [[(float(time), int(row)) for time, row in track] for track in content["past"]]
+        past = [[(int(frame), int(row)) for frame, row in track] for track in content["past"]]
         return cls(**columns, masks=masks, past=past)
 
     @classmethod
     def empty(cls) -> TrackTable:
         """Return a table without rows."""
-        return cls.from_json({name: [] for name in (*_COLUMNS, "masks", "past")})
+        nothing: dict[str, Any] = {name: [] for name in (*_COLUMNS, "masks", "past")}
+        return cls.from_json(nothing | {"widths": {}})
 
     def _widen(self, name: str, columns: int) -> None:
         old = getattr(self, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from tracker.formats import FORMATS, get_format
 from tracker.formats.detections import read
 from tracker.types import LoggedFrame, TrackLog, Tracks
 
+_NOTHING = Tracks.empty()
 _BY_SUFFIX = {".jsonl": "jsonl", ".json": "coco", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -40,7 +40,9 @@ def associate(
     ],
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames a second; needed where the file knows no times.", min=0.001),
+        typer.Option(
+            help="Frames a second; needed where the file knows no times.", min=0.001, max=1000
+        ),
     ] = None,
     to: Annotated[
         str | None,
@@ -62,6 +64,12 @@ def associate(
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Class numbers to keep, as 1,3. \\[default: all]")
+    ] = None,
+    score_range: Annotated[
+        str | None,
+        typer.Option(
+            help="Scores that mean 0 and 1, as 0,100 for per cent. [dim]\\[default: 0,1][/dim]"
+        ),
     ] = None,
     refine: Annotated[
         bool,
@@ -89,58 +97,65 @@ def associate(
     if to is not None and to not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
     wanted = _labels(labels)
-    log = read(detections, fps)
+    log = read(detections, fps, _range(score_range))
     if wanted:
         log = replace(log, frames=(frame.only(wanted) for frame in log.frames))
     tracker = MaskTracker(resolved.tracker)
     archive = Archive(tracker, resolved.refine) if refine else None
     tracks = link(log, archive or tracker)
-    frames = iter(tracks.frames)
-    # Whether there are masks only the frames tell: those up to the first object are read ahead.
-    ahead: list[LoggedFrame] = []
-    for frame in frames:
-        ahead.append(frame)
-        if len(frame.tracks):
-            break
-    objects = ahead[-1].tracks.masks if ahead else ()
-    has_masks = any(mask is not None for mask in objects)
-    name = to or _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if has_masks else "mot")
-    if name == "mots" and objects and not has_masks:
+    if to == "mots" and not log.has_masks:
         raise ConfigError(
             f"{detections}: has no masks, and MOTS is a format of masks; use --to mot"
         )
-    counted = _Count()
+    name = to or _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if log.has_masks else "mot")
     online = output.with_name(f"{output.stem}-online{output.suffix}") if archive else output
-    everything = TrackLog(tracks.info, counted.count(chain(ahead, frames)))
-    get_format(name).write(everything, online)
+    if detections.resolve() in (output.resolve(), online.resolve()):
+        raise ConfigError(f"{output}: is the file that is read; give another --output")
+    counted = _Count(keep=archive is not None)
+    get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
     if archive:
-        bare, counted = TrackLog(tracks.info, counted.seen), _Count()
+        bare, counted = TrackLog(tracks.info, counted.bare), _Count(keep=False)
         refined = improve(bare, archive)
         get_format(name).write(TrackLog(refined.info, counted.count(refined.frames)), output)
     summary = {
         "output": str(output),
         "format": name,
-        "frames": len(counted.seen),
+        "frames": counted.frames,
         "tracks": len(counted.ids),
     }
     if as_json:
         typer.echo(json.dumps(summary))
     else:
-        typer.echo(f"{len(counted.seen)} frames, {len(counted.ids)} tracks -> {output}")
+        typer.echo(f"{counted.frames} frames, {len(counted.ids)} tracks -> {output} ({name})")
 
 
 class _Count:
     """Notes frames and ids on their way to the file."""
 
-    def __init__(self) -> None:
-        self.seen: list[LoggedFrame] = []  # without their tracks
+    def __init__(self, *, keep: bool) -> None:
+        self.frames = 0
         self.ids: set[int] = set()
+        self.bare: list[LoggedFrame] = []  # with `keep`: the frames without their tracks
+        self._keep = keep
 
     def count(self, frames: Iterable[LoggedFrame]) -> Iterator[LoggedFrame]:
         for frame in frames:
-            self.seen.append(replace(frame, tracks=Tracks.empty()))
+            self.frames += 1
             self.ids.update(frame.tracks.ids.tolist())
+            if self._keep:
+                self.bare.append(replace(frame, tracks=_NOTHING))
             yield frame
+
+
+def _range(text: str | None) -> tuple[float, float]:
+    parts = split_names(text or "0,1")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise ConfigError(f"--score-range takes two ascending numbers, as 0,100, got {text!r}")
+    return low, high
 
 
 def _labels(text: str | None) -> frozenset[int]:

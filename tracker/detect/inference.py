@@ -32,8 +32,9 @@ class MaskRCNNDetector:
     self-test picture with anything but finite boxes; ConfigError for an unknown class name.
     """
 
-    def __init__(self, config: DetectorConfig | None = None) -> None:
+    def __init__(self, config: DetectorConfig | None = None, *, embeddings: bool = False) -> None:
         self.config = config or DetectorConfig()
+        self.embeddings = embeddings  # whether instances are given their looks
         self.device = _device(self.config.device)
         self.threads = self.config.threads or available_cores()
         torch.set_num_threads(self.threads)
@@ -43,7 +44,6 @@ class MaskRCNNDetector:
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
         self._kept = _kept_labels(self.config.classes, self.categories)
         self._module = self.model.module
-        self._pooled: list[torch.Tensor] = []  # the mask head's features of the latest batch
         self._prepare(self._module)
         self._test_itself()
 
@@ -90,22 +90,35 @@ class MaskRCNNDetector:
             if not torch.isfinite(feature.sum()):
                 raise ModelError(f"{self.model.name}: the features of a picture are not finite")
         proposals, _ = module.rpn(images, features, None)
-        self._pooled.clear()
-        outputs, _ = module.roi_heads(features, proposals, images.image_sizes, None)
-        self._add_embeddings(outputs)
+        outputs = self._run_heads(module, features, proposals, images.image_sizes)
         for output, resized, size in zip(outputs, images.image_sizes, sizes, strict=True):
             output["boxes"] = resize_boxes(output["boxes"], resized, size)
-        return cast(list[Output], outputs)
+        return outputs
 
-    def _add_embeddings(self, outputs: list[Output]) -> None:
+    def _run_heads(
+        self, module: GeneralizedRCNN, features: Any, proposals: Any, sizes: Any
+    ) -> list[Output]:
+        """Run box and mask heads; with `embeddings`, note what the mask head pools on the way."""
+        pool = getattr(module.roi_heads, "mask_roi_pool", None)
+        if not self.embeddings or not isinstance(pool, nn.Module):
+            return cast(list[Output], module.roi_heads(features, proposals, sizes, None)[0])
+        pooled: list[torch.Tensor] = []
+        hook = pool.register_forward_hook(lambda _module, _inputs, out: pooled.append(out))
+        try:
+            outputs = cast(list[Output], module.roi_heads(features, proposals, sizes, None)[0])
+        finally:
+            hook.remove()
+        if pooled:
+            self._add_embeddings(outputs, pooled[-1])
+        return outputs
+
+    def _add_embeddings(self, outputs: list[Output], pooled: torch.Tensor) -> None:
         """Give each instance the mean of the features that its mask was made of.
 
-        The mask head pools them anyway; only the pixels of the mask count, so that neighbours and
-        background do not.
+        Only the pixels of the mask count, so that neighbours and background do not.
         """
-        pooled = self._pooled.pop() if self._pooled else None
         counts = [len(output["boxes"]) for output in outputs]
-        if pooled is None or len(pooled) != sum(counts) or not all("masks" in o for o in outputs):
+        if len(pooled) != sum(counts) or not all("masks" in o for o in outputs):
             return
         for output, features in zip(outputs, torch.split(pooled, counts), strict=True):
             size = (int(features.shape[-2]), int(features.shape[-1]))
@@ -129,10 +142,11 @@ class MaskRCNNDetector:
         rows = torch.nonzero(keep).flatten()[order]
         if self.config.max_detections:
             rows = rows[: self.config.max_detections]
-        looks = output.get("embeddings")
         embeddings = np.zeros((len(rows), 0), np.float32)
-        if looks is not None:
-            embeddings = looks.cpu()[rows].to(torch.float32).numpy()
+        if self.embeddings and "embeddings" in output:
+            embeddings = output["embeddings"].cpu()[rows].to(torch.float32).numpy()
+            if not np.isfinite(embeddings).all():
+                raise ModelError(f"{self.model.name}: embeddings are not finite")
         boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
         if len(labels) and int(labels.max()) >= len(self.categories):
             raise ModelError(
@@ -181,9 +195,6 @@ class MaskRCNNDetector:
             return
         backbone: nn.Module = module.backbone
         backbone.to(self.precision).to(memory_format=torch.channels_last)
-        pool = getattr(module.roi_heads, "mask_roi_pool", None)
-        if isinstance(pool, nn.Module):
-            pool.register_forward_hook(lambda _module, _inputs, out: self._pooled.append(out))
         if hasattr(module.roi_heads, "score_thresh"):
             module.roi_heads.score_thresh = config.score_threshold
         if config.max_detections and hasattr(module.roi_heads, "detections_per_img"):

@@ -2,8 +2,10 @@
 
 Read are: MOTChallenge det.txt (frame,-1,x,y,w,h,score,...; frames from 1, boxes only, label 1
 unless the eighth field is a class), MOTS-style text (frame x y w h score class H W rle; frames
-from 0), COCO results JSON (a list of image_id, category_id, bbox, score, segmentation; images in
-the order of their ids, which count from 0 or 1) and a run's own tracks.jsonl.
+from 0), COCO results JSON (a list of image_id, category_id, bbox, score, segmentation as RLE;
+image ids count frames, from 0 where there is an image 0 and else from 1; a dictionary with
+"images" tells their order itself) and a run's own tracks.jsonl. Masks stay compressed until their
+frame is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,13 @@ import numpy as np
 from tracker.errors import FormatError
 from tracker.formats import jsonl
 from tracker.formats.text import read_json_value, read_lines
-from tracker.masks import Mask, rle_to_mask
+from tracker.masks import check_rle, rle_to_mask
 from tracker.types import DetectionLog, Detections, LoggedDetections, LogInfo, TrackLog
 
-MOST_EMPTY_FRAMES = 1_000_000  # between two frames of a file; more is a mistake in it
+LARGEST_LABEL = 10_000
+LARGEST_PIXEL = 1e7  # of a box's coordinates; a larger number is a mistake
+MOST_FRAMES = 10_000_000  # four days at 30 frames a second
+LONGEST_HOLE = 200_000  # frames without a line between two that have some
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,84 +39,124 @@ class _Found:
     box: tuple[float, float, float, float]  # xyxy px
     score: float
     label: int
-    mask: Mask | None = None
-    size: tuple[int, int] = (0, 0)  # of the frame, height and width px; 0 = not told
+    rle: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (*self.box, self.score)):
             raise ValueError("box and score must be finite")
+        if max(abs(v) for v in self.box) > LARGEST_PIXEL:
+            raise ValueError(f"box must lie within {LARGEST_PIXEL:g} px, got {self.box}")
         if self.box[2] < self.box[0] or self.box[3] < self.box[1]:
             raise ValueError("width and height must not be negative")
-        if not 0 <= self.label <= 100_000:
-            raise ValueError(f"class must be in 0..100000, got {self.label}")
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"score must be in 0..1, got {self.score:g}; see --score-range")
+        if not 0 <= self.label <= LARGEST_LABEL:
+            raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label}")
+        if self.rle is not None:
+            check_rle(self.rle)
 
 
-def read(path: Path, fps: float | None = None) -> DetectionLog:
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """How one file is read: its name, its frame rate and what its scores mean."""
+
+    path: Path
+    fps: float | None
+    lowest: float  # score that means 0
+    highest: float  # score that means 1
+
+    def score(self, text: Any) -> float:
+        """Return a score in the range of the settings."""
+        value = float(text)
+        if (self.lowest, self.highest) == (0.0, 1.0):
+            return value
+        return min(max((value - self.lowest) / (self.highest - self.lowest), 0.0), 1.0)
+
+
+def read(
+    path: Path, fps: float | None = None, score_range: tuple[float, float] = (0.0, 1.0)
+) -> DetectionLog:
     """Read saved detections of any of the formats; what it is, its content tells.
 
-    `fps` gives times to the formats that know none. Raises FormatError that names file and line,
-    also where `fps` is needed and missing.
+    `fps` gives times to the formats that know none. `score_range` are the scores that mean 0 and
+    1, for detectors that count otherwise. Raises FormatError that names file and line, also where
+    `fps` is needed and missing.
     """
+    reader = _Reader(path, fps, *score_range)
     head = _head(path)
-    if head.startswith("{") and '"format"' in head.partition("\n")[0]:
-        return _from_tracks(jsonl.read(path))
+    first_line = head.partition("\n")[0]
+    if head.startswith("{") and '"format"' in first_line:
+        return _from_tracks(path)
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
     if head.startswith(("[", "{")):
-        return DetectionLog(LogInfo(0, 0, ()), _frames(_from_coco(path), path, fps))
-    parse = _parse_mots if len(head.partition("\n")[0].replace(",", " ").split()) == 10 else None
-    if parse is None or "," in head.partition("\n")[0]:
-        parse = _parse_mot
-    return DetectionLog(LogInfo(0, 0, ()), _frames(_from_text(path, parse), path, fps))
+        found = _from_coco(reader)
+    elif len(first_line.split()) == 10 and "," not in first_line:
+        found = _from_text(reader, _parse_mots)
+    else:
+        found = _from_text(reader, _parse_mot)
+    sizes = [item.rle["size"] for items in found.values() for item in items if item.rle]
+    height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
+    info = LogInfo(width, height, (), source=path.name)
+    return DetectionLog(info, _frames(found, reader, height, width), has_masks=bool(sizes))
 
 
 def _head(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(4096).decode("utf-8", "replace").lstrip()
+            return file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
-def _from_text(path: Path, parse: Any) -> dict[int, list[_Found]]:
+def _from_text(
+    reader: _Reader, parse: Callable[[str, _Reader], tuple[int, _Found]]
+) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, text in read_lines(path):
+    for number, text in read_lines(reader.path):
         if not text.strip():
             continue
         try:
-            frame, item = parse(text)
+            frame, item = parse(text, reader)
         except (ValueError, OverflowError) as exc:
-            raise FormatError(f"{path}:{number}: {exc}") from exc
+            raise FormatError(f"{reader.path}:{number}: {exc}") from exc
         found[frame].append(item)
     return found
 
 
-def _parse_mot(text: str) -> tuple[int, _Found]:
+def _parse_mot(text: str, reader: _Reader) -> tuple[int, _Found]:
     fields = text.replace(",", " ").split()
     if len(fields) < 7:
         raise ValueError(f"must have frame, id, x, y, w, h, score, got {len(fields)} fields")
-    frame, _, x, y, w, h, score = (float(field) for field in fields[:7])
+    frame, _, x, y, w, h = (float(field) for field in fields[:6])
     label = int(float(fields[7])) if len(fields) > 7 else -1
     if frame != int(frame) or frame < 1:
         raise ValueError(f"frame must be a whole number from 1, got {frame:g}")
-    return int(frame) - 1, _Found((x, y, x + w, y + h), score, label if label >= 0 else 1)
+    box = (x, y, x + w, y + h)
+    return int(frame) - 1, _Found(box, reader.score(fields[6]), label if label >= 0 else 1)
 
 
-def _parse_mots(text: str) -> tuple[int, _Found]:
+def _parse_mots(text: str, reader: _Reader) -> tuple[int, _Found]:
     fields = text.split()
     if len(fields) != 10:
         raise ValueError(f"must be frame x y w h score class H W rle, got {len(fields)} fields")
-    x, y, w, h, score = (float(field) for field in fields[1:6])
+    x, y, w, h = (float(field) for field in fields[1:5])
     frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
     if frame < 0:
         raise ValueError(f"frame must not be negative, got {frame}")
-    mask = rle_to_mask({"size": [height, width], "counts": fields[9]})
-    return frame, _Found((x, y, x + w, y + h), score, label, mask, (height, width))
+    rle = {"size": [height, width], "counts": fields[9]}
+    return frame, _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
 
 
-def _from_coco(path: Path) -> dict[int, list[_Found]]:
-    content = read_json_value(path)
+def _from_coco(reader: _Reader) -> dict[int, list[_Found]]:
+    path, content = reader.path, read_json_value(reader.path)
+    order: dict[int, int] | None = None
     if isinstance(content, dict):
+        try:
+            ids = sorted(int(image["id"]) for image in content.get("images") or ())
+        except (KeyError, TypeError, ValueError) as exc:
+            raise FormatError(f"{path}: images are malformed: {exc!r}") from exc
+        order = {image: index for index, image in enumerate(ids)} if ids else None
         content = content.get("annotations")
     if not isinstance(content, list):
         raise FormatError(f"{path}: must hold a list of COCO results")
@@ -119,37 +164,37 @@ def _from_coco(path: Path) -> dict[int, list[_Found]]:
     for number, item in enumerate(content):
         try:
             x, y, w, h = (float(v) for v in item["bbox"])
-            rle = item.get("segmentation")
-            mask = rle_to_mask(rle) if isinstance(rle, dict) else None
-            size = tuple(int(v) for v in rle["size"]) if isinstance(rle, dict) else (0, 0)
-            found = _Found(
-                (x, y, x + w, y + h),
-                float(item.get("score", 1.0)),
-                int(item["category_id"]),
-                mask,
-                (size[0], size[1]),
-            )
-            by_image[int(item["image_id"])].append(found)
+            rle = item.get("segmentation") or None
+            if rle is not None and not isinstance(rle, dict):
+                raise ValueError("segmentation must be RLE, polygons are not read")
+            score, label = reader.score(item.get("score", 1.0)), int(item["category_id"])
+            image = int(item["image_id"])
+            if image < 0 or (order is not None and image not in order):
+                raise ValueError(f"image_id {image} is none of the images")
+            by_image[image].append(_Found((x, y, x + w, y + h), score, label, rle))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
-            raise FormatError(f"{path}: result {number} is malformed: {exc!r}") from exc
-    first = 1 if 0 not in by_image else 0
-    if min(by_image, default=first) < 0:
-        raise FormatError(f"{path}: image_id must not be negative, got {min(by_image)}")
-    return {image - first: items for image, items in by_image.items()}
+            why = f"has no {exc}" if isinstance(exc, KeyError) else str(exc)
+            raise FormatError(f"{path}: result {number} (from 0): {why}") from exc
+    first = 0 if 0 in by_image else 1
+    return {order[k] if order else k - first: items for k, items in by_image.items()}
 
 
-def _frames(found: dict[int, list[_Found]], path: Path, fps: float) -> Iterator[LoggedDetections]:
+def _frames(
+    found: dict[int, list[_Found]], reader: _Reader, height: int, width: int
+) -> Iterator[LoggedDetections]:
     """Give every frame from the first to the last: one without detections has no line."""
-    indices = sorted(found)
+    indices, path = sorted(found), reader.path
     for before, index in itertools.pairwise([-1, *indices]):
-        if index - before > MOST_EMPTY_FRAMES:
+        if index - before > LONGEST_HOLE or index > MOST_FRAMES:
             raise FormatError(f"{path}: frames {before} and {index} lie too far apart")
-    sizes = [item.size for items in found.values() for item in items if item.size != (0, 0)]
-    height, width = sizes[0] if sizes else (0, 0)
     for index in range(indices[-1] + 1 if indices else 0):
         items = sorted(found.pop(index, []), key=lambda item: -item.score)
-        height, width = next((item.size for item in items if item.size[0]), (height, width))
-        yield LoggedDetections(index, index / fps, width, height, _to_detections(items))
+        sizes = {(int(r["size"][0]), int(r["size"][1])) for item in items if (r := item.rle)}
+        if len(sizes) > 1:
+            raise FormatError(f"{path}: masks of frame {index} (from 0) differ in size")
+        height, width = sizes.pop() if sizes else (height, width)
+        time = index / (reader.fps or 1.0)
+        yield LoggedDetections(index, time, width, height, _to_detections(items))
 
 
 def _to_detections(items: list[_Found]) -> Detections:
@@ -157,24 +202,34 @@ def _to_detections(items: list[_Found]) -> Detections:
         boxes=np.array([item.box for item in items], np.float32).reshape(-1, 4),
         scores=np.array([item.score for item in items], np.float32),
         labels=np.array([item.label for item in items], np.int64),
-        masks=tuple(item.mask for item in items),
+        masks=tuple(rle_to_mask(item.rle) if item.rle else None for item in items),
     )
 
 
-def _from_tracks(log: TrackLog) -> DetectionLog:
+def _from_tracks(path: Path) -> DetectionLog:
     """Take a run's tracks as detections; boxes that were only predicted are left out."""
+    has_masks = any('"mask":' in text for _, text in read_lines(path))
+    log: TrackLog = jsonl.read(path)
 
     def frames() -> Iterator[LoggedDetections]:
         for frame in log.frames:
             tracks = frame.tracks
             rows = np.flatnonzero(tracks.observed)
             rows = rows[np.argsort(-tracks.scores[rows], kind="stable")]
+            try:
+                for row in rows.tolist():
+                    x1, y1, x2, y2 = (float(v) for v in tracks.boxes[row])
+                    _Found((x1, y1, x2, y2), float(tracks.scores[row]), int(tracks.labels[row]))
+            except ValueError as exc:
+                raise FormatError(f"{path}: frame {frame.index}: {exc}") from exc
             found = Detections(
                 boxes=tracks.boxes[rows],
                 scores=tracks.scores[rows],
                 labels=tracks.labels[rows],
                 masks=tuple(tracks.masks[row] for row in rows.tolist()),
             )
-            yield LoggedDetections(frame.index, frame.time, frame.width, frame.height, found)
+            yield LoggedDetections(
+                frame.index, frame.time, frame.width, frame.height, found, frame.suspect
+            )
 
-    return DetectionLog(log.info, frames())
+    return DetectionLog(log.info, frames(), has_masks=has_masks)

@@ -12,6 +12,7 @@ predicted, "mask": COCO RLE {"size": [height, width], "counts": str} or absent}.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -116,7 +117,7 @@ def _frames(path: Path, lines: Iterator[tuple[int, str]], info: LogInfo) -> Iter
             )
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: is malformed: {exc}") from exc
-        if frame.index <= last_index or not frame.time >= last_time:
+        if frame.index <= last_index or not last_time <= frame.time < math.inf:
             raise FormatError(f"{path}:{number}: frames and times must ascend")
         last_index, last_time = frame.index, frame.time
         yield frame

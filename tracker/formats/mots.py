@@ -9,10 +9,11 @@ times, scores and names have no place in it. Source: vision.rwth-aachen.de/page/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from tracker.errors import FormatError
+from tracker.errors import FormatError, SinkError
 from tracker.formats.rows import Row, to_tracks
 from tracker.formats.text import new_file, read_lines
 from tracker.masks import Mask, mask_to_rle, rle_to_mask
@@ -26,7 +27,14 @@ def write(log: TrackLog, path: Path) -> None:
     """Write a log; frames without masks have no line."""
     with new_file(path) as file:
         for frame in log.frames:
-            for row, mask in without_overlap(frame.tracks):
+            tracks = frame.tracks
+            if any(mask is not None for mask in tracks.masks) and not frame.width * frame.height:
+                raise SinkError(
+                    f"{path}: MOTS needs the frames' size, and the log does not tell it"
+                )
+            masks = [mask and mask.clipped(frame.width, frame.height) for mask in tracks.masks]
+            masks = [mask if mask and mask.area else None for mask in masks]
+            for row, mask in without_overlap(replace(tracks, masks=tuple(masks))):
                 rle = mask_to_rle(mask, frame.width, frame.height)
                 file.write(
                     f"{frame.index} {frame.tracks.ids[row]} {frame.tracks.labels[row]} "
