@@ -89,7 +89,7 @@ def test_the_gallery_does_not_grow_with_the_run():
     tracker, sizes = MaskTracker(TrackerConfig(gallery_s=5.0, memory_s=0.5)), []
     for k in range(600):
         tracker.update(street(k % 7, [k // 12 % 8]), k * 0.2)
-        sizes.append(len(tracker.state()["gallery"]["id"]))
+        sizes.append(len(tracker.state()["gallery"]["gone"]["id"]))
     assert 0 < max(sizes) < 8
 
 

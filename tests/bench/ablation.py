@@ -94,7 +94,7 @@ def boxes_score(log, truth, folder, name):
 def vtest(shared, config, archived, folder):
     data = shared / "data" / "pets09_s2l1_vtest"
     frames = read(data / "maskrcnn2go_dets.txt", 10.0)
-    people = DetectionLog(frames.info, (frame.only({1}) for frame in frames.frames))
+    people = DetectionLog(frames.info, (frame.only({1}) for frame in frames.frames), has_masks=True)
     return boxes_score(link(people, config, archived), data / "gt.txt", folder, "vtest")
 
 
@@ -176,7 +176,7 @@ def bdd(shared, config, archived, folder):
             masks=tuple(mask for mask, _ in rows),
         )
         frames.append(LoggedDetections(index, index / 5, 1280, 720, detections))
-    log = link(DetectionLog(LogInfo(1280, 720, ()), frames), config, archived)
+    log = link(DetectionLog(LogInfo(1280, 720, ()), frames, has_masks=True), config, archived)
     get_format("mots").write(log, folder / "bdd.txt")
     ours = []
     for text in (folder / "bdd.txt").read_text().splitlines():

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracker.associate.appearance import Appearance
 from tracker.associate.camera_motion import CameraMotion
+from tracker.associate.gallery import Gallery
 from tracker.associate.kalman import KalmanFilter
 from tracker.associate.matching import match
 from tracker.associate.table import TrackTable
@@ -50,9 +50,12 @@ class MaskTracker:
             acceleration_noise=self.config.acceleration_noise,
             size_noise=self.config.size_noise,
         )
-        self._looks = Appearance()
+        self._gallery = (
+            Gallery(self.config.gallery_s, self.config.gallery_likeness)
+            if self.config.gallery_s
+            else None
+        )
         self._tracks = TrackTable.empty()
-        self._gallery = TrackTable.empty()  # who is gone but may return
         self.late: list[tuple[int, int, int]] = []
         """Earlier detections of the tracks that the latest frame confirmed: id, frame, row."""
         self.frames = 0  # updates so far
@@ -94,8 +97,8 @@ class MaskTracker:
         )
         self._correct(detections, time)
         self._coast(was_seen & (self._tracks.source < 0))
-        if self.config.gallery_s:
-            self._looks.observe(
+        if self._gallery:
+            self._gallery.observe(
                 detections.embeddings[self._tracks.source[self._tracks.source >= 0]]
             )
         self._start(detections, time)
@@ -110,8 +113,7 @@ class MaskTracker:
             "usual": sorted(self._usual.items()),
             "now": self._now,
             "size": self._size,
-            "looks": self._looks.state(),
-            "gallery": self._gallery.to_json(),
+            "gallery": self._gallery.state() if self._gallery else None,
             "camera": self._camera.state() if self._camera else None,
             "tracks": self._tracks.to_json(),
         }
@@ -128,8 +130,8 @@ class MaskTracker:
             self._camera = CameraMotion()
             if state["camera"]:
                 self._camera.restore(state["camera"])
-        self._looks.restore(state["looks"])
-        self._gallery = TrackTable.from_json(state["gallery"])
+        if self._gallery and state["gallery"]:
+            self._gallery.restore(state["gallery"])
         self._tracks = TrackTable.from_json(state["tracks"])
 
     def resize(self, width: int, height: int) -> None:
@@ -145,12 +147,8 @@ class MaskTracker:
         # At low frame rates one frame is longer than the gap: it may always be missed.
         tentative = min(max(config.tentative_gap_s, self._step), config.memory_s) + 1e-9
         kept = time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative)
-        if config.gallery_s:
-            known = tracks.embedding.any(axis=1) if tracks.embedding.size else np.zeros_like(kept)
-            gone = tracks.rows(~kept & (tracks.id > 0) & known)
-            gone.masks = [None] * len(gone)
-            self._gallery.append(gone)
-            self._gallery.keep(time - self._gallery.seen <= config.gallery_s)
+        if self._gallery:
+            self._gallery.add(tracks.rows(~kept), time)
         tracks.keep(kept)
 
     def _predict(self) -> None:
@@ -318,25 +316,15 @@ class MaskTracker:
             tracks.past[row].append((self.frames - 1, int(tracks.source[row])))
             del tracks.past[row][:-LONGEST_PAST]
         for row in new.tolist():
-            tracks.id[row] = self._returned(row) or self._next_id
+            returned = 0
+            if self._gallery:
+                looks = tracks.embedding[row : row + 1]
+                returned = self._gallery.claim(looks, int(tracks.label[row]))
+            tracks.id[row] = returned or self._next_id
             self._next_id = max(self._next_id, int(tracks.id[row]) + 1)
         for row in new.tolist():
             self.late += [(int(tracks.id[row]), *sighting) for sighting in tracks.past[row]]
             tracks.past[row] = []
-
-    def _returned(self, row: int) -> int:
-        """Take the id of whoever of the gallery a new track looks like, or return 0."""
-        gallery = self._gallery
-        looks = self._looks.likeness(self._tracks.embedding[row : row + 1], gallery.embedding)
-        if looks is None or not len(gallery):
-            return 0
-        alike = np.where(gallery.label == self._tracks.label[row], looks[0], -1.0)
-        best = int(alike.argmax())
-        if not alike[best] >= self.config.gallery_likeness:
-            return 0
-        id_ = int(gallery.id[best])
-        gallery.keep(np.arange(len(gallery)) != best)
-        return id_
 
     # ---- report -----------------------------------------------------------------------------
 
