@@ -6,7 +6,7 @@ import scene as scenes
 from typer.testing import CliRunner
 
 from tracker.cli import app
-from tracker.errors import ConfigError, FormatError
+from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats import get_format
 from tracker.formats.detections import read
 from tracker.masks import Mask, mask_to_rle
@@ -144,6 +144,8 @@ def test_labels_and_settings(files, tmp_path):
         ("1,-1,1,1,-5,5,0.9\n", ["--fps", 10], "negative"),
         ("1,-1,1,nan,5,5,0.9\n", ["--fps", 10], "finite"),
         ("0 1 1 5 5 0.9 1 20 20 ???\n", ["--fps", 10], "in.txt:1"),
+        ("frame,id,x,y,w,h,score\n", ["--fps", 10], "in.txt:1: must be numbers"),
+        ("1e300,-1,1,1,5,5,0.9\n", ["--fps", 10], "in.txt:1: frame"),
         ("1,-1,1,1e39,5,5,0.9\n", ["--fps", 10], "in.txt:1: box must lie within"),
         ("1,-1,1,1,5,5,90\n", ["--fps", 10], "score must be in 0..1, got 90; see --score-range"),
         ("1,-1,1,1,5,5,0.9,99999\n", ["--fps", 10], "class must be in"),
@@ -157,7 +159,7 @@ def test_labels_and_settings(files, tmp_path):
         ("[1, 2]", ["--fps", 10], "result 0"),
         ("[{", ["--fps", 10], "JSON"),
         ("{}", ["--fps", 10], "list of COCO"),
-        ("1,-1,1,1,5,5,0.9\n9999999,-1,1,1,5,5,0.9\n", ["--fps", 10], "too far apart"),
+        ("1,-1,1,1,5,5,0.9\n999999,-1,1,1,5,5,0.9\n", ["--fps", 10], "too far apart"),
         ("1,-1,1,1,5,5,0.99\n" * 1, ["--fps", 10, "--to", "mots"], "no masks"),
         ("1,-1,1,1,5,5,0.9\n", ["--fps", 10, "--to", "avi"], "--to must be one of"),
         ("1,-1,1,1,5,5,0.9\n", ["--fps", 10, "--labels", "car"], "--labels takes"),
@@ -226,3 +228,43 @@ def test_the_input_is_never_overwritten(files):
     result = associate(files["mots.txt"], "-o", files["mots.txt"], "--fps", 10)
     assert isinstance(result.exception, ConfigError)
     assert files["mots.txt"].read_text() == before
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ", "])
+def test_text_as_people_write_it(tmp_path, separator):
+    """Ten columns of numbers are MOTChallenge's, whatever stands between; comments are skipped."""
+    path, out = tmp_path / "det.txt", tmp_path / "out.txt"
+    rows = [[k, -1, 10 + k, 20, 30, 60, 0.99, -1, -1, -1] for k in range(1, 6)]
+    lines = [separator.join(map(str, row)) for row in rows]
+    path.write_bytes(("\ufeff# made by hand\n" + "\r\n".join(lines)).encode())
+    result = associate(path, "-o", out, "--fps", 10, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["frames"] == 5
+    assert json.loads(result.output)["tracks"] == 1
+
+
+def test_links_are_followed_and_pipes_written_through(files, tmp_path):
+    import os
+    import threading
+
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert associate(files["mots.txt"], "-o", link, "--fps", 10).exit_code == 0
+    assert link.is_symlink()
+    assert target.read_text() != "old"
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    assert associate(files["mots.txt"], "-o", pipe, "--fps", 10, "--to", "mots").exit_code == 0
+    reader.join(10)
+    assert got == [target.read_text()]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(("output", "said"), [(".", "folder"), ("none/out.txt", "does not exist")])
+def test_an_output_that_cannot_be(files, tmp_path, output, said):
+    result = associate(files["mots.txt"], "-o", tmp_path / output, "--fps", 10)
+    assert isinstance(result.exception, ConfigError | SinkError)
+    assert said in str(result.exception)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from tracker.assemble import associate as link
 from tracker.assemble import refine as improve
@@ -30,7 +31,8 @@ def associate(
         Path,
         typer.Argument(
             help="MOTChallenge det.txt, MOTS-style text (frame x y w h score class H W rle), COCO "
-            "results JSON, or the tracks.jsonl of a run.",
+            "results JSON (image ids count frames, from 0 where there is an image 0), or the "
+            "tracks.jsonl of a run.",
             metavar="DETECTIONS",
         ),
     ],
@@ -111,8 +113,12 @@ def associate(
     online = output.with_name(f"{output.stem}-online{output.suffix}") if archive else output
     if detections.resolve() in (output.resolve(), online.resolve()):
         raise ConfigError(f"{output}: is the file that is read; give another --output")
+    if not output.name or output.is_dir():
+        raise ConfigError(f"{output}: is a folder; give a file to write")
     counted = _Count(keep=archive is not None)
-    get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
+    with Console(stderr=True).status("") as status:
+        counted.show = lambda: status.update(f"{counted.frames} frames, {len(counted.ids)} tracks")
+        get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
     if archive:
         bare, counted = TrackLog(tracks.info, counted.bare), _Count(keep=False)
         refined = improve(bare, archive)
@@ -136,12 +142,15 @@ class _Count:
         self.frames = 0
         self.ids: set[int] = set()
         self.bare: list[LoggedFrame] = []  # with `keep`: the frames without their tracks
+        self.show: Callable[[], None] = lambda: None  # called now and then
         self._keep = keep
 
     def count(self, frames: Iterable[LoggedFrame]) -> Iterator[LoggedFrame]:
         for frame in frames:
             self.frames += 1
             self.ids.update(frame.tracks.ids.tolist())
+            if self.frames % 50 == 0:
+                self.show()
             if self._keep:
                 self.bare.append(replace(frame, tracks=_NOTHING))
             yield frame

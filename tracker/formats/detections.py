@@ -29,7 +29,7 @@ from tracker.types import DetectionLog, Detections, LoggedDetections, LogInfo, T
 LARGEST_LABEL = 10_000
 LARGEST_PIXEL = 1e7  # of a box's coordinates; a larger number is a mistake
 MOST_FRAMES = 10_000_000  # four days at 30 frames a second
-LONGEST_HOLE = 200_000  # frames without a line between two that have some
+LONGEST_HOLE = 100_000  # frames without a line between two that have some
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def read(
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
     if head.startswith(("[", "{")):
         found = _from_coco(reader)
-    elif len(first_line.split()) == 10 and "," not in first_line:
+    elif len(first_line.split()) == 10 and not _is_number(first_line.split()[9]):
         found = _from_text(reader, _parse_mots)
     else:
         found = _from_text(reader, _parse_mot)
@@ -99,6 +99,14 @@ def read(
     height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
     info = LogInfo(width, height, (), source=path.name)
     return DetectionLog(info, _frames(found, reader, height, width), has_masks=bool(sizes))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _head(path: Path) -> str:
@@ -114,7 +122,8 @@ def _from_text(
 ) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
     for number, text in read_lines(reader.path):
-        if not text.strip():
+        text = text.lstrip("\ufeff")
+        if not text.strip() or text.startswith("#"):
             continue
         try:
             frame, item = parse(text, reader)
@@ -128,10 +137,14 @@ def _parse_mot(text: str, reader: _Reader) -> tuple[int, _Found]:
     fields = text.replace(",", " ").split()
     if len(fields) < 7:
         raise ValueError(f"must have frame, id, x, y, w, h, score, got {len(fields)} fields")
+    if not all(_is_number(field) for field in fields[:7]):
+        raise ValueError(
+            f"must be numbers, frame, id, x, y, w, h, score, got {text.strip()[:40]!r}"
+        )
     frame, _, x, y, w, h = (float(field) for field in fields[:6])
     label = int(float(fields[7])) if len(fields) > 7 else -1
-    if frame != int(frame) or frame < 1:
-        raise ValueError(f"frame must be a whole number from 1, got {frame:g}")
+    if not 1 <= frame <= MOST_FRAMES or frame != int(frame):
+        raise ValueError(f"frame must be a whole number in 1..{MOST_FRAMES}, got {frame:g}")
     box = (x, y, x + w, y + h)
     return int(frame) - 1, _Found(box, reader.score(fields[6]), label if label >= 0 else 1)
 
@@ -142,8 +155,8 @@ def _parse_mots(text: str, reader: _Reader) -> tuple[int, _Found]:
         raise ValueError(f"must be frame x y w h score class H W rle, got {len(fields)} fields")
     x, y, w, h = (float(field) for field in fields[1:5])
     frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
-    if frame < 0:
-        raise ValueError(f"frame must not be negative, got {frame}")
+    if not 0 <= frame <= MOST_FRAMES:
+        raise ValueError(f"frame must be in 0..{MOST_FRAMES}, got {frame:g}")
     rle = {"size": [height, width], "counts": fields[9]}
     return frame, _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
 
@@ -185,7 +198,7 @@ def _frames(
     """Give every frame from the first to the last: one without detections has no line."""
     indices, path = sorted(found), reader.path
     for before, index in itertools.pairwise([-1, *indices]):
-        if index - before > LONGEST_HOLE or index > MOST_FRAMES:
+        if index - before > LONGEST_HOLE:
             raise FormatError(f"{path}: frames {before} and {index} lie too far apart")
     for index in range(indices[-1] + 1 if indices else 0):
         items = sorted(found.pop(index, []), key=lambda item: -item.score)

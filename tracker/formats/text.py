@@ -16,21 +16,33 @@ LARGEST_JSON = 4 << 30  # bytes
 
 @contextmanager
 def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open NAME.part for writing and rename it when the block ends well; raise SinkError."""
-    part = path.with_name(path.name + ".part")
+    """Open NAME.part for writing and rename it when the block ends well; raise SinkError.
+
+    A link is followed; a device or a pipe, as /dev/stdout, is written as it is.
+    """
+    if not path.name or path.is_dir():
+        raise SinkError(f"{path}: is a folder, a file must have a name")
+    path = path.resolve() if path.is_symlink() else path
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: cannot be written: its folder does not exist")
+    special = path.exists() and not path.is_file()
+    part = path if special else path.with_name(path.name + ".part")
     encoding = None if "b" in mode else "utf-8"
     newline = None if "b" in mode else ""
     errors = None if "b" in mode else "backslashreplace"  # names of files need not be UTF-8
     try:
         with part.open(mode, encoding=encoding, newline=newline, errors=errors) as file:
             yield file
-        part.replace(path)
+        if not special:
+            part.replace(path)
     except OSError as exc:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            if not special:
+                part.unlink(missing_ok=True)
         raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
     except BaseException:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
         raise
 
 
