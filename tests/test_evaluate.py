@@ -577,3 +577,27 @@ def test_help_has_examples(tracker):
     assert code == 0
     assert "Examples" in out
     assert "tracker evaluate gt.txt" in out
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [(0, ""), (1, "one frame earlier"), (-1, "one frame later"), (500, "no frame of the result")],
+)
+def test_frames_that_are_counted_otherwise_are_said(tmp_path, shift, said):
+    paths = {}
+    for name, by in (("gt", 0), ("out", shift)):
+        paths[name] = tmp_path / f"{name}.txt"
+        rows = [(k, i) for k in range(2, 40) for i in range(3)]
+        paths[name].write_text(
+            "".join(f"{k + by},{i + 1},{5 * k},{80 * i},30,60,1,-1,-1,-1\n" for k, i in rows)
+        )
+    evaluation = evaluate({"s": paths["gt"]}, {"r": {"s": paths["out"]}})
+    assert said in evaluation.note
+    assert bool(said) == bool(evaluation.note)
+
+
+def test_an_empty_result_is_said(tmp_path):
+    truth, empty = tmp_path / "gt.txt", tmp_path / "out.txt"
+    truth.write_text("1,1,10,10,30,60,1,-1,-1,-1\n")
+    empty.write_text("")
+    assert "holds no objects" in evaluate({"s": truth}, {"r": {"s": empty}}).note

@@ -80,10 +80,12 @@ def evaluate(
     unnamed = {0} if not masks and len(wanted) == 1 else set()  # rows without a class are welcome
 
     raw: dict[tuple[int, str], dict[str, Any]] = defaultdict(dict)
+    notes: list[str] = []
     for key, path in truth_files.items():
         truth = _read(path, masks=masks)
         for name, files in result_files.items():
             found = _read(files[key], masks=masks)
+            notes += [f"{name}, {key}: {why}" for why in _mix_ups(truth, found)]
             labels = {item.label for item in found}
             if not masks and 0 in labels - unnamed - present:
                 raise FormatError(f"{found.path}: has rows without a class; choose one: --classes")
@@ -103,8 +105,11 @@ def evaluate(
             key: _score(part, masks=masks) for key, part in ((None, whole), *parts.items())
         }
     lost = sorted(counted & distractors)
-    note = f"classes {lost} are distractors in MOTChallenge: they are not scored unless named"
-    return Evaluation(scores, note if lost else "")
+    if lost:
+        notes.insert(
+            0, f"classes {lost} are distractors in MOTChallenge: they are not scored unless named"
+        )
+    return Evaluation(scores, "; ".join(notes))
 
 
 def plot(evaluation: Evaluation, path: Path) -> None:
@@ -238,6 +243,39 @@ def _holds_masks(path: Path) -> bool:
     """Tell MOTS from MOTChallenge text by the first line: five whole numbers and no sixth."""
     first = next((text for _, text in read_lines(path) if text.strip()), "")
     return bool(re.fullmatch(r"\s*(\d+\s+){5}(?![\d.]+\s*$)\S+\s*", first))
+
+
+def _mix_ups(truth: _Sequence, found: _Sequence) -> Iterator[str]:
+    """Say what makes a result score near nothing though its tracker may be good."""
+    held = {index for index, items in found.frames.items() if items}
+    if not held:
+        yield "the result holds no objects"
+        return
+    if not held & truth.frames.keys():
+        first, last = min(truth.frames, default=0), max(truth.frames, default=0)
+        yield (
+            f"no frame of the result ({min(held)} to {max(held)}, from 0) is one of the truth's "
+            f"({first} to {last})"
+        )
+        return
+    fits = {shift: _fit(truth, found, shift) for shift in (-1, 0, 1)}
+    best = max(fits, key=lambda shift: fits[shift])
+    if fits[best] > fits[0] + 0.03:
+        way = "later" if best > 0 else "earlier"
+        yield f"the result would fit better one frame {way}: do its frames count from 0 or from 1?"
+
+
+def _fit(truth: _Sequence, found: _Sequence, shift: int) -> float:
+    """Return the mean best box IoU of some of the result's objects, `shift` frames later."""
+    common = sorted(k for k in found.frames if found.frames[k] and truth.frames.get(k + shift))
+    best = []
+    for index in common[:: len(common) // 100 + 1]:
+        boxes = [
+            np.array([item.box for item in sequence.frames[k].values()], np.float64)
+            for sequence, k in ((truth, index + shift), (found, index))
+        ]
+        best += box_iou(*boxes).max(axis=0).tolist()
+    return float(np.mean(best)) if best else 0.0
 
 
 def _prepare(
