@@ -20,7 +20,7 @@ from tracker.types import Image
 FloatArray = npt.NDArray[np.float64]
 
 SMALL_WIDTH = 320  # px, of the picture in which the flow is followed
-CORNERS = 150
+CORNERS = 120
 FEWEST = 12  # corners that must agree
 STILL = 0.15  # px of the small picture: less than this is the noise of a camera that stands
 STILL_FRAMES = 15  # after so many, only every LOOK_EVERY-th is looked at
@@ -96,11 +96,11 @@ class CameraMotion:
 
 
 def _shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:
-    """Return a small grey picture; only every other pixel of a large one is read."""
+    """Return a small picture of the green, nearest to grey; of a large one few pixels are read."""
     step = max(1, int(scale // 2))
     size = (round(image.shape[1] / scale), max(1, round(image.shape[0] / scale)))
-    grey = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    green = np.ascontiguousarray(image[::step, ::step, 1])
+    return np.asarray(cv2.resize(green, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _follow(
@@ -115,7 +115,7 @@ def _follow(
     )
     if corners is None or len(corners) < FEWEST:
         return None
-    window: Any = {"winSize": (15, 15), "maxLevel": 3}
+    window: Any = {"winSize": (11, 11), "maxLevel": 3}
     # OpenCV's stubs want an array where None asks for a new one.
     found, ok, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **window)  # type: ignore[call-overload]
     good = ok[:, 0] == 1
