@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-import tracker.detect  # noqa: F401 - before torch: it lets OpenMP's waiting threads sleep
+import tracker.detect  # before torch: it lets OpenMP's waiting threads sleep
+from tracker.cli import main
 
 ROOT = Path(__file__).parents[1]
 TINY_MODEL = f"{ROOT / 'tests' / 'tiny_model.py'}:build"
@@ -113,3 +115,21 @@ def grey():
 @pytest.fixture
 def tiny_model():
     return TINY_MODEL
+
+
+@pytest.fixture
+def tracker(monkeypatch, capsys, tmp_path):
+    """Run the command in this process; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["tracker", *map(str, args)])
+        try:
+            main()
+            code = 0
+        except SystemExit as exc:
+            code = exc.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import TINY_MODEL
 
-from tracker.cli import main
 from tracker.cli.run import _folders, _name
 from tracker.config import load_config
 from tracker.formats import FORMATS, get_format
@@ -18,24 +17,6 @@ from tracker.video.source import open_source
 
 RUN_FILES = {"video.mp4", "tracks.jsonl", "counts.json", "counts.csv", "report.json", "run.toml"}
 TINY = ["--model", TINY_MODEL]
-
-
-@pytest.fixture
-def tracker(monkeypatch, capsys, tmp_path):
-    """Run the command in this process; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["tracker", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exc:
-            code = exc.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_a_run_from_end_to_end(tracker, make_video, tmp_path):

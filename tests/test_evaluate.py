@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.cli import main
 from tracker.cli.evaluate import find_result, find_truth, name_results
 from tracker.errors import ConfigError
 from tracker.evaluate import PANELS, evaluate
@@ -26,21 +25,9 @@ MOTS, MOT = {1: "car", 2: "pedestrian"}, {1: "pedestrian"}
 
 
 @pytest.fixture
-def tracker(monkeypatch, capsys, tmp_path):
-    """Run the command in this process; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["tracker", "evaluate", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exc:
-            code = exc.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def tracker(tracker):
+    """Run `tracker evaluate` in this process; return its exit code, output and errors."""
+    return lambda *args: tracker("evaluate", *args)
 
 
 # TrackEval's own way: files in its layout, its datasets, its evaluator.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from tracker.boxes import box_area, box_intersection
+from tracker.boxes import box_intersection, box_iou
 from tracker.masks import Mask, mask_iou
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -30,13 +30,10 @@ def similarity(
 ) -> FloatArray:
     """Blend mask IoU and box IoU of predicted tracks and detections, (T, N) in [0, 1].
 
-    Where either side has no mask the box IoU stands alone. Pairs outside `gate` (T, N) and those
-    that do not reach `minimum` are 0, and the masks of pairs that cannot reach it are never
-    compared.
+    Where either side has no mask the box IoU stands alone. Pairs outside `gate` (T, N) are 0, and
+    those whose box IoU or blend does not reach `minimum`; masks that cannot help are not compared.
     """
-    overlap = box_intersection(track_boxes, boxes)
-    union = box_area(track_boxes)[:, None] + box_area(boxes)[None, :] - overlap
-    blended = np.where(gate, overlap / np.maximum(union, 1e-9), 0.0)
+    blended = np.where(gate, box_iou(track_boxes, boxes), 0.0)
     if mask_weight == 0:
         return np.where(blended >= minimum, blended, 0.0)
     rows = [i for i, mask in enumerate(track_masks) if mask is not None and mask.bits.size]
@@ -85,5 +82,10 @@ def assign(similarity: FloatArray, minimum: FloatArray | float) -> list[tuple[in
 
 def move_to(mask: Mask, box: FloatArray, new_box: FloatArray) -> Mask:
     """Shift a mask by whole pixels as far as its box's centre moved."""
+    return mask.moved(*centre_shift(box, new_box))
+
+
+def centre_shift(box: FloatArray, new_box: FloatArray) -> tuple[int, int]:
+    """Return how far a box's centre moved, in whole px right and down."""
     dx, dy = (new_box[:2] + new_box[2:] - box[:2] - box[2:]) / 2
-    return mask.moved(round(float(dx)), round(float(dy)))
+    return round(float(dx)), round(float(dy))

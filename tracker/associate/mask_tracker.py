@@ -257,7 +257,6 @@ class MaskTracker:
             cruise=np.zeros((len(rows), 2)),
             score=score,
             total=score.copy(),
-            born=np.full(len(rows), time),
             seen=np.full(len(rows), time),
             hits=np.ones(len(rows), np.int64),
             id=np.zeros(len(rows), np.int64),

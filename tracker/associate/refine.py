@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from filterpy.kalman import KalmanFilter as Filterpy
 
-from tracker.associate.cost import assign
+from tracker.associate.cost import assign, centre_shift
 from tracker.associate.mask_tracker import LONGEST_PAST, MaskTracker
 from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
 from tracker.config import RefineConfig
@@ -174,8 +174,8 @@ def _join(
             last = np.searchsorted(begins[by_begin], end.time + config.join_s, side="right")
             for j in by_begin[first:last].tolist():
                 other = tracks[j]
-                same_size = stretches[track[-1].frame] == stretches[other[0].frame]
-                if i == j or labels[i] != labels[j] or not same_size:
+                one_stretch = stretches[track[-1].frame] == stretches[other[0].frame]
+                if i == j or labels[i] != labels[j] or not one_stretch:
                     continue
                 start = _Motion(other, times, 0)
                 middle = (start.time + end.time) / 2
@@ -307,7 +307,7 @@ def _move(
     if mask is None:
         return None
     x, y, rle = mask
-    dx, dy = np.rint((to[:2] + to[2:] - box[:2] - box[2:]) / 2).astype(int).tolist()
+    dx, dy = centre_shift(box, to)
     return x + dx, y + dy, rle
 
 

@@ -28,7 +28,6 @@ _COLUMNS = {
     "cruise": (2,),
     "score": (),
     "total": (),
-    "born": (),
     "seen": (),
     "hits": (),
     "id": (),
@@ -51,7 +50,6 @@ class TrackTable:
     cruise: FloatArray  # velocity averaged over the last moments, px/s
     score: FloatArray  # of the last detection
     total: FloatArray  # sum of all scores
-    born: FloatArray
     seen: FloatArray  # when last detected
     hits: IntArray  # detections so far
     id: IntArray  # given when confirmed, 0 before

@@ -15,7 +15,7 @@ from tracker.assemble import associate as link
 from tracker.assemble import refine as improve
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.refine import Archive
-from tracker.cli.run import find_config, split_names
+from tracker.cli.run import find_config, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
@@ -98,7 +98,7 @@ def associate(
     resolved = load_config(find_config(config), settings or ())
     if to is not None and to not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
-    wanted = _labels(labels)
+    wanted = split_numbers(labels, "--labels")
     log = read(detections, fps, _range(score_range))
     if wanted:
         log = replace(log, frames=(frame.only(wanted) for frame in log.frames))
@@ -165,10 +165,3 @@ def _range(text: str | None) -> tuple[float, float]:
     if not low < high:
         raise ConfigError(f"--score-range takes two ascending numbers, as 0,100, got {text!r}")
     return low, high
-
-
-def _labels(text: str | None) -> frozenset[int]:
-    try:
-        return frozenset(int(label) for label in split_names(text or ""))
-    except ValueError as exc:
-        raise ConfigError(f"--labels takes class numbers, as 1,3, got {text!r}") from exc

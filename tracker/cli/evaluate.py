@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tracker.cli.run import split_names
+from tracker.cli.run import split_numbers
 from tracker.errors import ConfigError
 from tracker.evaluate import Evaluation, Score, plot
 from tracker.evaluate import evaluate as score
@@ -76,10 +76,7 @@ def evaluate(
     """
     if plot_file and plot_file.suffix.lower() != ".png":
         raise ConfigError(f"{plot_file}: --plot draws PNG; give a name that ends in .png")
-    try:
-        numbers = frozenset(int(label) for label in split_names(classes or ""))
-    except ValueError as exc:
-        raise ConfigError(f"--classes takes class numbers, as 1,2, got {classes!r}") from exc
+    numbers = split_numbers(classes, "--classes")
     named = name_results(results)
     for path in (ground_truth, *named.values()):
         if not path.exists():

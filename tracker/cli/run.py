@@ -187,6 +187,14 @@ def split_names(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
+def split_numbers(text: str | None, option: str) -> frozenset[int]:
+    """Return the class numbers of a list with commas; raise ConfigError that names the option."""
+    try:
+        return frozenset(int(number) for number in split_names(text or ""))
+    except ValueError as exc:
+        raise ConfigError(f"{option} takes class numbers, as 1,2, got {text!r}") from exc
+
+
 def _line_settings(lines: Sequence[str]) -> list[str]:
     settings: dict[str, str] = {}
     for text in lines:
