@@ -13,7 +13,7 @@ LAYERS = [
     {"types"},
     {"video", "detect", "associate", "count", "formats", "drawing"},
     {"pipeline", "sinks"},
-    {"assemble", "evaluate"},
+    {"agreement", "assemble", "evaluate"},
     {"cli"},
     {"__main__"},
 ]

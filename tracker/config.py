@@ -99,10 +99,11 @@ class DetectorConfig(_Section):
     score_threshold: Fraction01 = 0.1  # detections below are never seen by the tracker
     min_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # shorter side in the model, px
     max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px
+    proposals: Annotated[int, Field(ge=1, le=10000)] | None = None  # regions looked at in a frame
     max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None  # a frame
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None  # frames; none = by the device
     device: Device = "auto"  # auto, cpu, mps, cuda, cuda:1
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the backbone
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the dense layers
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of the model; 0 = auto
 
     @model_validator(mode="after")

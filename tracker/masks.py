@@ -45,8 +45,11 @@ class Mask:
 
     def tight(self) -> Mask:
         """Return the same pixels in the smallest window; an empty mask gets a (0, 0) window."""
-        rows = np.asarray(self.bits.any(axis=1))
-        columns = np.asarray(self.bits.any(axis=0))
+        pixels = self.bits.view(np.uint8)  # whose maximum is many times faster than any()
+        if not pixels.size:
+            return Mask(0, 0, np.zeros((0, 0), np.bool_))
+        rows = pixels.max(axis=1).view(np.bool_)
+        columns = pixels.max(axis=0).view(np.bool_)
         if not rows.any():
             return Mask(0, 0, np.zeros((0, 0), np.bool_))
         top, bottom = int(rows.argmax()), len(rows) - int(rows[::-1].argmax())

@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from difflib import get_close_matches
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.transform import resize_boxes
 
 from tracker.config import DetectorConfig
-from tracker.detect.maskrcnn import LoadedModel, load_model
-from tracker.detect.paste import THRESHOLD, paste_masks
-from tracker.errors import ConfigError, ModelError
-from tracker.masks import Mask
+from tracker.detect.hardware import (
+    available_cores,
+    find_device,
+    find_precision,
+    keep_freed_memory,
+)
+from tracker.detect.maskrcnn import LoadedModel, kept_labels, load_model
+from tracker.detect.network import FastRCNN, is_fast
+from tracker.detect.parts import PrecisionError
+from tracker.detect.results import Found, to_detections
+from tracker.errors import ModelError
+from tracker.prefetch import prefetch
 from tracker.types import Detections, Frame, Image
 
+log = logging.getLogger(__name__)
 _SELF_TEST_SIDE = 128  # px: small, since it only shows whether the model is sound
-Output = dict[str, torch.Tensor]
+_SHRINK = 0.75  # of the picture's size in the model, where even one picture does not fit
+_SMALLEST_SIDE = 128  # px: smaller than this is no answer to a lack of memory
 
 
 class MaskRCNNDetector:
     """Find instances with Mask R-CNN, or with any detection model of torchvision's form.
 
-    Raises ModelError where the model cannot be built, does not fit the device, or answers its
-    self-test picture with anything but finite boxes; ConfigError for an unknown class name.
+    A model made of torchvision's own stages is rewritten to run several times faster with the
+    same results (`network.py`); any other runs as it is. Raises ModelError where the model cannot
+    be built, does not fit the device, or answers its self-test picture with anything but finite
+    boxes; ConfigError for an unknown class name.
     """
 
     def __init__(self, config: DetectorConfig | None = None, *, embeddings: bool = False) -> None:
         self.config = config or DetectorConfig()
         self.embeddings = embeddings  # whether instances are given their looks
-        self.device = _device(self.config.device)
+        self.device = find_device(self.config.device)
         self.threads = self.config.threads or available_cores()
         torch.set_num_threads(self.threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model: LoadedModel = load_model(self.config)
         self.categories = self.model.categories
-        self.precision = _precision(self.config.precision)
+        self.precision = find_precision(self.config.precision, self.device)
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
-        self._kept = _kept_labels(self.config.classes, self.categories)
+        self.notes: list[str] = []  # what the user should know of how it ran
+        self._kept = kept_labels(self.config.classes, self.categories)
         self._module = self.model.module
-        self._prepare(self._module)
+        self._fast: FastRCNN | None = None
+        try:
+            self._prepare(self._module)
+        except PrecisionError as exc:
+            if self.config.precision != "auto":
+                hint = "set detector.precision to float32"
+                raise ModelError(f"{self.model.name}: {exc}; {hint}") from exc
+            log.info("%s: %s; goes on in float32", self.model.name, exc)
+            self.precision = torch.float32
+            self.model = load_model(self.config)
+            self._module = self.model.module
+            self._prepare(self._module)
         self._test_itself()
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
@@ -53,126 +77,157 @@ class MaskRCNNDetector:
         Frames of one size go through the model together; a change of size starts a new batch, so
         that padding never depends on the neighbours.
         """
-        results: list[Detections] = []
-        for _, group in groupby(frames, key=lambda frame: frame.image.shape):
-            images = [frame.image for frame in group]
-            results += self._detect_images(images)
-        return results
+        return [
+            found
+            for batch in self._batches(frames)
+            for found in self._finish(batch, self._compute(self._upload(batch)))
+        ]
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[list[Detections]]:
+        """Yield what `detect` returns for each batch, with the device kept busy in between.
+
+        While one batch is computed, the next is uploaded and the masks of the last are cropped,
+        each in its own thread: worth it where the model does not run on these cores.
+        """
+        if self.device.type == "cpu":
+            yield from map(self.detect, batches)
+            return
+
+        def upload() -> Iterator[list[tuple[list[Image], torch.Tensor]]]:
+            for frames in batches:
+                yield [(batch, self._upload(batch)) for batch in self._batches(frames)]
+
+        def compute() -> Iterator[list[tuple[list[Image], list[Found]]]]:
+            with closing(prefetch(upload(), 1)) as uploaded:
+                for parts in uploaded:
+                    yield [(batch, self._compute(pixels)) for batch, pixels in parts]
+
+        with closing(prefetch(compute(), 1)) as computed:
+            for parts in computed:
+                yield [found for part in parts for found in self._finish(*part)]
 
     # ---- one batch --------------------------------------------------------------------------
 
-    def _detect_images(self, images: Sequence[Image]) -> list[Detections]:
-        height, width = images[0].shape[:2]
+    def _batches(self, frames: Sequence[Frame]) -> list[list[Image]]:
+        by_size = groupby(frames, key=lambda frame: frame.image.shape)
+        return [[frame.image for frame in group] for _, group in by_size]
+
+    def _upload(self, images: Sequence[Image]) -> torch.Tensor:
+        """Return (N, H, W, 3) uint8 on the device: a quarter of the bytes of float32."""
+        pixels = torch.from_numpy(np.stack(images))
+        if self.device.type == "cuda":
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device)
+
+    def _compute(self, pixels: torch.Tensor) -> list[Found]:
+        """Run the model; where memory ends, on fewer pictures at once, then on smaller ones."""
+        found: list[Found] = []
+        while len(found) < len(pixels):
+            part = pixels[len(found) : len(found) + max(self.batch_size, 1)]
+            try:
+                found += self._run(part)
+            except (RuntimeError, MemoryError) as exc:
+                if not _out_of_memory(exc):
+                    raise
+                self._make_room(len(part), exc)
+        return found
+
+    def _run(self, pixels: torch.Tensor) -> list[Found]:
         with torch.inference_mode():
-            inputs = [self._to_input(image) for image in images]
-            if isinstance(self._module, GeneralizedRCNN):
-                outputs = self._run_rcnn(self._module, inputs)
-            else:
-                outputs = self._module(inputs)
-            return [self._to_detections(output, width, height) for output in outputs]
-
-    def _to_input(self, image: Image) -> torch.Tensor:
-        pixels = torch.from_numpy(image) if image.flags.writeable else torch.tensor(image)
-        pixels = pixels.to(self.device, non_blocking=True)  # as uint8: a quarter of the bytes
-        return pixels.permute(2, 0, 1).to(torch.float32) / 255
-
-    def _run_rcnn(self, module: GeneralizedRCNN, inputs: list[torch.Tensor]) -> list[Output]:
-        """Do what GeneralizedRCNN.forward does, but leave the masks as small maps."""
-        sizes = [(int(x.shape[-2]), int(x.shape[-1])) for x in inputs]
-        images, _ = module.transform(inputs)
-        pixels = images.tensors.to(self.precision).contiguous(memory_format=torch.channels_last)
-        features: Any = module.backbone(pixels)
-        if isinstance(features, torch.Tensor):
-            features = {"0": features}
-        # RoIAlign is slower on channels-last features than the copy costs.
-        features = {k: v.to(torch.float32).contiguous() for k, v in features.items()}
-        for feature in features.values():
-            if not torch.isfinite(feature.sum()):
-                raise ModelError(f"{self.model.name}: the features of a picture are not finite")
-        proposals, _ = module.rpn(images, features, None)
-        outputs = self._run_heads(module, features, proposals, images.image_sizes)
-        for output, resized, size in zip(outputs, images.image_sizes, sizes, strict=True):
-            output["boxes"] = resize_boxes(output["boxes"], resized, size)
-        return outputs
-
-    def _run_heads(
-        self, module: GeneralizedRCNN, features: Any, proposals: Any, sizes: Any
-    ) -> list[Output]:
-        """Run box and mask heads; with `embeddings`, note what the mask head pools on the way."""
-        pool = getattr(module.roi_heads, "mask_roi_pool", None)
-        if not self.embeddings or not isinstance(pool, nn.Module):
-            return cast(list[Output], module.roi_heads(features, proposals, sizes, None)[0])
-        pooled: list[torch.Tensor] = []
-        hook = pool.register_forward_hook(lambda _module, _inputs, out: pooled.append(out))
-        try:
-            outputs = cast(list[Output], module.roi_heads(features, proposals, sizes, None)[0])
-        finally:
-            hook.remove()
-        if pooled:
-            self._add_embeddings(outputs, pooled[-1])
-        return outputs
-
-    def _add_embeddings(self, outputs: list[Output], pooled: torch.Tensor) -> None:
-        """Give each instance the mean of the features that its mask was made of.
-
-        Only the pixels of the mask count, so that neighbours and background do not.
-        """
-        counts = [len(output["boxes"]) for output in outputs]
-        if len(pooled) != sum(counts) or not all("masks" in o for o in outputs):
-            return
-        for output, features in zip(outputs, torch.split(pooled, counts), strict=True):
-            size = (int(features.shape[-2]), int(features.shape[-1]))
-            weights = nn.functional.adaptive_avg_pool2d(output["masks"], size)
-            total = weights.sum(dim=(2, 3)).clamp(min=1e-6)
-            output["embeddings"] = (features * weights).sum(dim=(2, 3)) / total
-
-    def _to_detections(self, output: Output, width: int, height: int) -> Detections:
-        try:  # all comes to the CPU here, once: masks are pasted there
-            boxes, scores, labels = (output[key].cpu() for key in ("boxes", "scores", "labels"))
-        except (KeyError, TypeError) as exc:
-            raise ModelError(
-                f"{self.model.name}: must return dictionaries with boxes, scores and labels"
-            ) from exc
-        if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
-            raise ModelError(f"{self.model.name}: boxes or scores are not finite")
-        keep = scores >= self.config.score_threshold
-        if self._kept is not None:
-            keep &= torch.isin(labels, self._kept)
-        order = torch.argsort(scores[keep], descending=True, stable=True)
-        rows = torch.nonzero(keep).flatten()[order]
-        if self.config.max_detections:
-            rows = rows[: self.config.max_detections]
-        embeddings = np.zeros((len(rows), 0), np.float32)
-        if self.embeddings and "embeddings" in output:
-            embeddings = output["embeddings"].cpu()[rows].to(torch.float32).numpy()
-            if not np.isfinite(embeddings).all():
-                raise ModelError(f"{self.model.name}: embeddings are not finite")
-        boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
-        if len(labels) and int(labels.max()) >= len(self.categories):
-            raise ModelError(
-                f"{self.model.name}: label {int(labels.max())} is beyond its "
-                f"{len(self.categories)} categories"
+            if self._fast is None:
+                return self._run_plain(pixels)
+            try:
+                found = self._fast(pixels)
+            except FloatingPointError as exc:
+                raise ModelError(f"{self.model.name}: {exc}") from exc
+            # One copy for all of it: each would wait for the device.
+            columns = [found.boxes, found.scores[:, None], found.labels[:, None].float()]
+            columns.append(found.images[:, None].float())
+            widths = [4, 1, 1, 1]
+            for extra in (found.maps, found.embeddings):
+                if extra is not None:
+                    columns.append(extra.flatten(1))
+                    widths.append(columns[-1].shape[1])
+            table = torch.cat(columns, dim=1).cpu()
+            side = found.maps.shape[-1] if found.maps is not None else 0
+        boxes, scores, labels, images, *extras = torch.split(table, widths, dim=1)
+        maps = extras[0].reshape(-1, side, side) if side else None
+        embeddings = extras[-1] if found.embeddings is not None else None
+        results = []
+        for k in range(len(pixels)):
+            rows = (images[:, 0] == k).nonzero().flatten()
+            results.append(
+                Found(
+                    boxes[rows],
+                    scores[rows, 0],
+                    labels[rows, 0].to(torch.int64),
+                    maps=None if maps is None else maps[rows],
+                    embeddings=None if embeddings is None else embeddings[rows],
+                )
             )
-        return Detections(
-            boxes=boxes.to(torch.float32).numpy(),
-            scores=scores.to(torch.float32).clamp(0, 1).numpy(),
-            labels=labels.to(torch.int64).numpy(),
-            masks=self._to_masks(output, rows, boxes, width, height),
-            embeddings=embeddings,
+        return results
+
+    def _run_plain(self, pixels: torch.Tensor) -> list[Found]:
+        """Run a model that is not made of torchvision's stages as it is."""
+        outputs = self._module([p.permute(2, 0, 1).to(torch.float32) / 255 for p in pixels])
+        results = []
+        for output in outputs:
+            try:
+                boxes, scores, labels = (output[k].cpu() for k in ("boxes", "scores", "labels"))
+            except (KeyError, TypeError) as exc:
+                raise ModelError(
+                    f"{self.model.name}: must return dictionaries with boxes, scores and labels"
+                ) from exc
+            whole = output.get("masks")
+            results.append(
+                Found(
+                    boxes.to(torch.float32),
+                    scores.to(torch.float32),
+                    labels.to(torch.int64),
+                    whole=None if whole is None else whole[:, 0].cpu(),
+                )
+            )
+        return results
+
+    def _finish(self, images: Sequence[Image], found: Sequence[Found]) -> list[Detections]:
+        height, width = images[0].shape[:2]
+        try:
+            return [
+                to_detections(one, width, height, self.config, self._kept, len(self.categories))
+                for one in found
+            ]
+        except FloatingPointError as exc:
+            raise ModelError(f"{self.model.name}: {exc}") from exc
+
+    # ---- memory -----------------------------------------------------------------------------
+
+    def _make_room(self, pictures: int, error: BaseException) -> None:
+        """Take fewer pictures at once, then smaller ones; raise ModelError at the end of that."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if pictures > 1:
+            self.batch_size = pictures // 2
+            self._note(f"memory ran out with {pictures} pictures at once; goes on with half")
+            return
+        transform: Any = getattr(self._module, "transform", None)
+        side = None if transform is None or transform.fixed_size else transform.min_size[-1]
+        if side is None or side * _SHRINK < _SMALLEST_SIDE:
+            raise ModelError(
+                f"{self.model.name}: memory ran out on {self.device} with one picture; "
+                "free some, or take a smaller model"
+            ) from error
+        transform.min_size = (int(side * _SHRINK),)
+        transform.max_size = int(transform.max_size * _SHRINK)
+        if self._fast is not None:
+            self._fast.forget_size()
+        self._note(
+            f"memory ran out with one picture; goes on with min_size {transform.min_size[0]} "
+            f"and max_size {transform.max_size}, so small objects may be missed"
         )
 
-    def _to_masks(
-        self, output: Output, rows: torch.Tensor, boxes: torch.Tensor, width: int, height: int
-    ) -> tuple[Mask | None, ...]:
-        maps = output.get("masks")
-        if maps is None:
-            return (None,) * len(rows)
-        maps = maps.cpu()[rows][:, 0]
-        if not torch.isfinite(maps).all():
-            raise ModelError(f"{self.model.name}: masks are not finite")
-        if isinstance(self._module, GeneralizedRCNN):
-            return tuple(paste_masks(maps, boxes, width, height))
-        return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        log.warning("%s", text)
 
     # ---- set-up -----------------------------------------------------------------------------
 
@@ -183,22 +238,17 @@ class MaskRCNNDetector:
         except (RuntimeError, AssertionError) as exc:
             why = str(exc).partition("\n")[0]
             raise ModelError(f"{config.model} does not fit on {self.device}: {why}") from exc
-        transform = getattr(module, "transform", None)
-        if config.min_size or config.max_size:
-            if transform is None or getattr(transform, "fixed_size", None):
-                raise ConfigError(
-                    f"{config.model}: has a fixed size; leave out min_size and max_size"
-                )
-            transform.min_size = (config.min_size,) if config.min_size else transform.min_size
-            transform.max_size = config.max_size or transform.max_size
-        if not isinstance(module, GeneralizedRCNN):
-            return
-        backbone: nn.Module = module.backbone
-        backbone.to(self.precision).to(memory_format=torch.channels_last)
-        if hasattr(module.roi_heads, "score_thresh"):
-            module.roi_heads.score_thresh = config.score_threshold
-        if config.max_detections and hasattr(module.roi_heads, "detections_per_img"):
-            module.roi_heads.detections_per_img = config.max_detections
+        if is_fast(module):
+            module.to("cpu")  # the parts are tried there
+            try:
+                self._fast = FastRCNN(
+                    module, self.device, self.precision, labels=self._kept,
+                    embeddings=self.embeddings,
+                )  # fmt: skip
+            except FloatingPointError as exc:
+                raise ModelError(f"{self.model.name}: {exc}") from exc
+        else:
+            log.info("%s has stages of its own and runs as it is", self.model.name)
 
     def _test_itself(self) -> None:
         """Run a picture of noise, so that a broken model is found before the video is opened."""
@@ -210,7 +260,7 @@ class MaskRCNNDetector:
         if transform is not None:
             transform.min_size, transform.max_size = (_SELF_TEST_SIDE,), _SELF_TEST_SIDE
         try:
-            self._detect_images([picture])
+            self._finish([picture], self._run(self._upload([picture])))
         except ModelError:
             raise
         except Exception as exc:
@@ -219,42 +269,12 @@ class MaskRCNNDetector:
         finally:
             if transform is not None and sizes is not None:
                 transform.min_size, transform.max_size = sizes
+            if self._fast is not None:
+                self._fast.forget_size()
 
 
-def available_cores() -> int:
-    """Count the cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as exc:
-        raise ConfigError(
-            f"detector.device must be auto, cpu, cuda or cuda:1, got {name!r}"
-        ) from exc
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"detector.device is {name!r}, but no CUDA device is to be found")
-    return device
-
-
-def _precision(name: str) -> torch.dtype:
-    return cast(torch.dtype, getattr(torch, "float32" if name == "auto" else name))
-
-
-def _kept_labels(classes: Sequence[str], categories: Sequence[str]) -> torch.Tensor | None:
-    if not classes:
-        return None
-    labels = []
-    for name in classes:
-        if name not in categories:
-            near = get_close_matches(name, categories, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "`tracker models NAME` lists them"
-            raise ConfigError(f"{name!r} is none of the model's classes; {hint}")
-        labels.append(list(categories).index(name))
-    return torch.tensor(labels)
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell a lack of memory from other errors; on the CPU torch only says it in words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

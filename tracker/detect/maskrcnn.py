@@ -8,7 +8,7 @@ import importlib.util
 import io
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,9 +20,10 @@ import safetensors.torch
 import torch
 from torch import nn
 from torchvision.models import detection, get_model_builder, get_model_weights, list_models
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
-from tracker.errors import ModelError
+from tracker.errors import ConfigError, ModelError
 
 T = TypeVar("T")
 _CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
@@ -54,10 +55,10 @@ class ModelCard:
 
 
 def load_model(config: DetectorConfig) -> LoadedModel:
-    """Build `config.model` with `config.weights`, in evaluation mode on the CPU.
+    """Build `config.model` with `config.weights` and its limits, in evaluation mode on the CPU.
 
     Raises ModelError for an unknown name, a factory that fails, weights that cannot be had, do
-    not fit, hold code, or are not finite.
+    not fit, hold code, or are not finite; ConfigError for a size where the model's is fixed.
     """
     loaded = _from_factory(config) if ":" in config.model else _from_torchvision(config)
     broken = [n for n, p in loaded.module.state_dict().items() if not _is_finite(p)]
@@ -65,6 +66,7 @@ def load_model(config: DetectorConfig) -> LoadedModel:
         raise ModelError(
             f"{loaded.weights}: {len(broken)} tensors hold NaN or infinity, as {broken[0]}"
         )
+    _set_limits(loaded.module, config)
     return LoadedModel(
         loaded.module.eval().requires_grad_(False),
         loaded.categories,
@@ -72,6 +74,40 @@ def load_model(config: DetectorConfig) -> LoadedModel:
         loaded.weights,
         loaded.sha256,
     )
+
+
+def _set_limits(module: nn.Module, config: DetectorConfig) -> None:
+    """Set sizes, thresholds and numbers where the settings name them."""
+    transform: Any = getattr(module, "transform", None)
+    if config.min_size or config.max_size:
+        if transform is None or getattr(transform, "fixed_size", None):
+            raise ConfigError(f"{config.model}: has a fixed size; leave out min_size and max_size")
+        transform.min_size = (config.min_size,) if config.min_size else transform.min_size
+        transform.max_size = config.max_size or transform.max_size
+    if not isinstance(module, GeneralizedRCNN):
+        return
+    heads: Any = module.roi_heads
+    rpn: Any = module.rpn
+    if hasattr(heads, "score_thresh"):
+        heads.score_thresh = config.score_threshold
+    if config.max_detections and hasattr(heads, "detections_per_img"):
+        heads.detections_per_img = config.max_detections
+    if config.proposals and hasattr(rpn, "_post_nms_top_n"):
+        rpn._post_nms_top_n["testing"] = config.proposals
+
+
+def kept_labels(classes: Sequence[str], categories: Sequence[str]) -> torch.Tensor | None:
+    """Return the labels of the named classes, (L,), None for all; raise ConfigError."""
+    if not classes:
+        return None
+    labels = []
+    for name in classes:
+        if name not in categories:
+            near = get_close_matches(name, categories, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "`tracker models NAME` lists them"
+            raise ConfigError(f"{name!r} is none of the model's classes; {hint}")
+        labels.append(list(categories).index(name))
+    return torch.tensor(labels)
 
 
 def known_models() -> list[ModelCard]:

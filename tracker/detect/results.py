@@ -1,0 +1,78 @@
+"""Check what a model answered and turn it into detections with cropped masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tracker.config import DetectorConfig
+from tracker.detect.paste import THRESHOLD, paste_masks
+from tracker.masks import Mask
+from tracker.types import Detections
+
+
+@dataclass(slots=True)
+class Found:
+    """What the device made of one picture, on the CPU."""
+
+    boxes: torch.Tensor  # (N, 4) float32, px of the picture
+    scores: torch.Tensor  # (N,) float32
+    labels: torch.Tensor  # (N,) int64
+    maps: torch.Tensor | None = None  # (N, M, M), in the boxes
+    whole: torch.Tensor | None = None  # (N, H, W): full-frame masks of a foreign model
+    embeddings: torch.Tensor | None = None  # (N, D)
+
+
+def to_detections(
+    found: Found,
+    width: int,
+    height: int,
+    config: DetectorConfig,
+    kept: torch.Tensor | None,
+    classes: int,
+) -> Detections:
+    """Return what passes the threshold and is of a `kept` class, by descending score.
+
+    Raises FloatingPointError that says what is not finite or beyond the number of `classes`.
+    """
+    boxes, scores, labels = found.boxes, found.scores, found.labels
+    if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
+        raise FloatingPointError("boxes or scores are not finite")
+    keep = scores >= config.score_threshold
+    if kept is not None:
+        keep &= torch.isin(labels, kept)
+    order = torch.argsort(scores[keep], descending=True, stable=True)
+    rows = torch.nonzero(keep).flatten()[order]
+    if config.max_detections:
+        rows = rows[: config.max_detections]
+    embeddings = np.zeros((len(rows), 0), np.float32)
+    if found.embeddings is not None:
+        embeddings = found.embeddings[rows].numpy()
+        if not np.isfinite(embeddings).all():
+            raise FloatingPointError("embeddings are not finite")
+    boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
+    if len(labels) and int(labels.max()) >= classes:
+        raise FloatingPointError(f"label {int(labels.max())} is beyond its {classes} categories")
+    return Detections(
+        boxes=boxes.numpy(),
+        scores=scores.clamp(0, 1).numpy(),
+        labels=labels.numpy(),
+        masks=_to_masks(found, rows, boxes, width, height),
+        embeddings=embeddings,
+    )
+
+
+def _to_masks(
+    found: Found, rows: torch.Tensor, boxes: torch.Tensor, width: int, height: int
+) -> tuple[Mask | None, ...]:
+    maps = found.maps if found.maps is not None else found.whole
+    if maps is None:
+        return (None,) * len(rows)
+    maps = maps[rows]
+    if not torch.isfinite(maps).all():
+        raise FloatingPointError("masks are not finite")
+    if found.maps is not None:
+        return tuple(paste_masks(maps, boxes, width, height))
+    return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)
