@@ -58,6 +58,8 @@ def test_a_predicted_box_is_dashed():
     seen = changed(annotator(**only_boxes).draw(result(one(mask=False))))
     ghost = changed(annotator(**only_boxes).draw(result(one(mask=False, source=-1))))
     assert 0 < ghost.sum() < 0.8 * seen.sum()
+    carried = changed(annotator(**only_boxes).draw(result(one(source=-1))))
+    assert carried.sum() == seen.sum()
 
 
 @pytest.mark.parametrize("size", [(64, 48), (320, 240), (1920, 1080), (3840, 2160), (33, 500)])

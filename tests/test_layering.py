@@ -13,13 +13,13 @@ LAYERS = [
     {"types"},
     {"video", "detect", "associate", "count", "formats", "drawing"},
     {"pipeline", "sinks"},
-    {"agreement", "assemble", "evaluate"},
+    {"agreement", "assemble", "bench", "evaluate"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Within a layer a room may only use its own modules, but for these arrows.
-SIDEWAYS = {("drawing", "count")}
+SIDEWAYS = {("drawing", "count"), ("bench", "agreement")}
 HEAVY = {
     "av": {"video"},
     "torch": {"detect"},

@@ -215,7 +215,7 @@ def test_state_restores_exactly_through_json():
 
 
 def test_a_state_of_another_version_is_refused():
-    with pytest.raises(ValueError, match="state version must be 2, got 7"):
+    with pytest.raises(ValueError, match="state version must be 3, got 7"):
         MaskTracker().restore({"version": 7})
 
 

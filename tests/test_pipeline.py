@@ -1,10 +1,13 @@
 import itertools
 import threading
+import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from tracker.pipeline import DEPTH, RunStats, run, stream
+from tracker.pipeline import DEPTH, SPAN, RunStats, Stage, _detect, run, stream
+from tracker.prefetch import prefetch
 from tracker.types import Detections, Frame, SourceReport, StreamInfo, Tracks
 
 
@@ -39,9 +42,24 @@ class FakeDetector:
         return [Detections.empty()] * len(frames)
 
 
+class StreamingDetector(FakeDetector):
+    """Works ahead in threads of its own, as a detector on an accelerator does."""
+
+    def stream(self, batches):
+        with (
+            closing(prefetch(iter(batches), 1)) as ahead,
+            closing(prefetch(map(self.detect, ahead), 1)) as found,
+        ):
+            yield from found
+
+
 class FakeAssociator:
     def __init__(self, fails_at=None):
-        self.times, self.fails_at = [], fails_at
+        self.times, self.fails_at, self.carried = [], fails_at, []
+
+    def carry(self, time, image=None):
+        self.carried.append(time)
+        return self.update(None, time, image)
 
     def update(self, detections, time, image=None):
         if len(self.times) == self.fails_at:
@@ -182,6 +200,113 @@ def test_progress_hears_of_every_frame():
     assert heard == [(k, k + 1) for k in range(5)]
 
 
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 64])
+@pytest.mark.parametrize(("n", "every"), [(0, 3), (1, 3), (20, 1), (20, 3), (21, 5), (22, 40)])
+def test_frames_between_the_detected_ones_are_carried(n, every, batch_size, make):
+    detector, associator, sink, stats = make(), FakeAssociator(), Collect(), RunStats()
+    source = FakeSource(n)
+    run(source, detector, associator, [sink], batch_size=batch_size, every=every, stats=stats)
+    assert sink.seen == list(range(n))
+    assert associator.times == [k / 30 for k in range(n)]
+    assert associator.carried == [k / 30 for k in range(n) if k % every]
+    assert sum(detector.batches) == stats.stages["detect"].frames == len(range(0, n, every))
+    assert set(detector.batches[:-1]) <= {min(batch_size, max(1, SPAN // every))}
+
+
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+def test_the_frames_that_a_batch_spans_are_few(make):
+    """A batch counts detected frames: the others must not fill the memory while they wait."""
+    taken = []
+
+    def counted():
+        for frame in FakeSource():
+            taken.append(frame.index)
+            yield frame
+
+    batch_size, every, gate = 8, 8, threading.Event()
+    detector = make(gate=gate)
+    detected = _detect(detector, counted(), batch_size, every, Stage())
+    threading.Timer(0.2, gate.set).start()
+    passed = [next(detected)[0].index for _ in range(300)]
+    detected.close()
+    assert passed == list(range(300))
+    ahead = 1 if make is FakeDetector else 6  # batches in the threads of the detector
+    assert len(taken) <= 300 + ahead * SPAN
+
+
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+def test_a_live_frame_does_not_wait_for_the_next(make):
+    """The camera gives a frame only when the one before has come out: no stage may hold one."""
+    out = threading.Semaphore(1)
+
+    class Slow(FakeSource):
+        def __iter__(self):
+            for frame in super().__iter__():
+                assert out.acquire(timeout=5), "a frame waits for one that is not there yet"
+                yield frame
+
+    taken = []
+    for result in stream(Slow(10, live=True), make(), FakeAssociator(), batch_size=8, every=4):
+        taken.append(result.frame.index)
+        out.release()
+    assert taken == list(range(10))
+
+
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+def test_all_frames_before_a_source_error_come_out(make):
+    sink, associator = Collect(), FakeAssociator()
+    with pytest.raises(OSError, match="stream lost"):
+        run(FakeSource(fails_at=12), make(), associator, [sink], batch_size=4, every=3)
+    assert sink.seen == list(range(12))
+    assert len(associator.carried) == 8
+
+
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+def test_a_detector_error_between_carried_frames_comes_once(make):
+    sink, source = Collect(), FakeSource()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(source, make(fails_at=18), FakeAssociator(), [sink], batch_size=2, every=3)
+    assert sink.seen[:13] == list(range(13))
+    assert len(sink.seen) <= 18
+    assert source.closed
+
+
+@pytest.mark.parametrize("make", [FakeDetector, StreamingDetector])
+def test_closing_between_carried_frames_stops_everything(make):
+    source = FakeSource()
+    results = stream(source, make(), FakeAssociator(), batch_size=3, every=4)
+    assert [next(results).frame.index for _ in range(6)] == list(range(6))
+    results.close()
+    assert source.closed
+
+
+def test_a_stream_that_forgets_a_batch_is_refused():
+    class Forgetful(FakeDetector):
+        def stream(self, batches):
+            yield from map(self.detect, list(batches)[:-1])
+
+    with pytest.raises(ValueError, match="no result for 1 batch"):
+        run(FakeSource(6), Forgetful(), FakeAssociator(), [], batch_size=2, every=2)
+
+
+def test_waiting_for_frames_is_no_work_of_the_detector():
+    class Slow(FakeSource):
+        def __iter__(self):
+            for frame in super().__iter__():
+                time.sleep(0.02)
+                yield frame
+
+    stats = run(Slow(12), FakeDetector(), FakeAssociator(), [], batch_size=2, every=3)
+    assert stats.stages["decode"].seconds > 0.2
+    assert stats.stages["detect"].seconds < 0.05
+
+
+def test_every_must_be_a_number_of_frames():
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        next(stream(FakeSource(1), FakeDetector(), FakeAssociator(), every=0))
+
+
 def test_a_change_of_size_goes_through_the_whole_house(tmp_path):
     """Ids, line, log and video follow a camera that doubles its resolution in mid-stream."""
     import scene as scenes
@@ -215,3 +340,45 @@ def test_a_change_of_size_goes_through_the_whole_house(tmp_path):
     pictures = list(open_source(tmp_path / "video.mp4"))
     assert len(pictures) == len(frames)
     assert {p.image.shape for p in pictures} == {(270, 480, 3)}
+
+
+def test_carried_objects_are_in_the_log_and_counted_at_any_batch_size(tmp_path):
+    """Every third frame of the street detected: the counts stay, the log is whole."""
+    import scene as scenes
+
+    from tracker.associate.mask_tracker import MaskTracker
+    from tracker.config import CountConfig
+    from tracker.formats import get_format
+    from tracker.sinks.counts import CountsSink
+    from tracker.sinks.log import LogSink
+    from tracker.sinks.video import VideoSink
+
+    scene = scenes.street(seconds=5)
+    count = CountConfig(lines={f"at-{x}": (x / 10, 0.0, x / 10, 1.0) for x in (2, 5, 8)})
+    lines, logs = {}, []
+    for every, batch_size in ((1, 1), (3, 1), (3, 5)):
+        folder = tmp_path / f"{every}-{batch_size}"
+        folder.mkdir()
+        counts = CountsSink(folder, scenes.CATEGORIES, count)
+        sinks = [counts, LogSink(folder / "tracks.jsonl", scenes.CATEGORIES)]
+        if batch_size == 5:
+            sinks.append(VideoSink(folder / "video.mp4", scenes.CATEGORIES, count=count))
+        run(
+            scenes.SceneSource(scene),
+            scenes.SceneDetector(scene),
+            MaskTracker(carries=every > 1),
+            sinks,
+            batch_size=batch_size,
+            every=every,
+        )
+        lines[every, batch_size] = counts.summary()["lines"]
+        logs.append((folder / "tracks.jsonl").read_bytes())
+    assert lines[3, 5] == lines[3, 1] == lines[1, 1]
+    assert sum(len(line["in"]) + len(line["out"]) for line in lines[1, 1].values()) >= 3
+    assert logs[1] == logs[2]
+    frames = list(get_format("jsonl").read(tmp_path / "3-5" / "tracks.jsonl").frames)
+    carried = [frame.tracks for frame in frames if frame.index % 3]
+    assert sum(map(len, carried)) > 200
+    assert all((tracks.sources == -1).all() for tracks in carried)
+    assert all(mask is not None for tracks in carried for mask in tracks.masks)
+    assert (tmp_path / "3-5" / "video.mp4").stat().st_size > 10_000

@@ -1,5 +1,6 @@
 import tomllib
 
+import av
 import numpy as np
 import pytest
 import scene as scenes
@@ -67,6 +68,24 @@ def test_vtest_keeps_its_quality(shared):
     found = [tracker.update(detections.get(k, Detections.empty()), k / 10) for k in range(795)]
     truth = [boxes.get(k, Tracks.empty()) for k in range(795)]
     hold(score(truth, found), TABLE["vtest"], slack=0.15)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_vtest_keeps_its_quality_where_frames_are_carried(shared, every):
+    """Each k-th frame detected, the others followed by their pixels."""
+    folder = shared / "data" / "pets09_s2l1_vtest"
+    detections = read_detections(folder / "maskrcnn2go_dets.txt", label=1)
+    boxes = {f.index: f.tracks for f in get_format("mot").read(folder / "gt.txt", fps=10).frames}
+    tracker, found = MaskTracker(carries=True), []
+    with av.open(str(folder / "vtest.avi")) as video:
+        for k, picture in enumerate(video.decode(video=0)):
+            image = picture.to_ndarray(format="rgb24")
+            if k % every:
+                found.append(tracker.carry(k / 10, image))
+            else:
+                found.append(tracker.update(detections.get(k, Detections.empty()), k / 10, image))
+    truth = [boxes.get(k, Tracks.empty()) for k in range(795)]
+    hold(score(truth, found), TABLE[f"vtest-every-{every}"], slack=1.0)  # the flow, by machine
 
 
 @pytest.mark.timeout(600)

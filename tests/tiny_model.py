@@ -72,6 +72,15 @@ def build_overflow() -> MaskRCNN:
     return model
 
 
+def build_large() -> MaskRCNN:
+    """Return a sound model with features too large for float16."""
+    model = build()
+    with torch.no_grad():
+        model.roi_heads.box_head.fc6.weight.mul_(1e7)
+        model.roi_heads.box_head.fc7.weight.mul_(1e-7)
+    return model
+
+
 def build_without_categories() -> MaskRCNN:
     """Return a model that does not name its classes."""
     model = build()

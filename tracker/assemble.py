@@ -69,8 +69,9 @@ def track(
         yield from stream(
             source,
             detector,
-            MaskTracker(config.tracker),
+            _tracker(config),
             batch_size=getattr(detector, "batch_size", 1),
+            every=config.detector.every,
         )
 
 
@@ -145,7 +146,7 @@ def run_to_folder(
         if on_start:
             on_start(source, detector.categories)
         stats, error = RunStats(), None
-        tracker = MaskTracker(config.tracker)
+        tracker = _tracker(config)
         archive = Archive(tracker, config.refine) if config.output.refine else None
         try:
             run(
@@ -154,6 +155,7 @@ def run_to_folder(
                 archive or tracker,
                 [sink for sink in sinks if sink is not None],
                 batch_size=getattr(detector, "batch_size", 1),
+                every=config.detector.every,
                 stats=stats,
                 on_result=on_result,
                 should_stop=should_stop,
@@ -176,6 +178,10 @@ def run_to_folder(
         if error:
             raise error
     return RunResult(output, stats, counts.summary(), report)
+
+
+def _tracker(config: RunConfig) -> MaskTracker:
+    return MaskTracker(config.tracker, carries=config.detector.every > 1)
 
 
 def _build_sinks(

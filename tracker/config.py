@@ -101,6 +101,7 @@ class DetectorConfig(_Section):
     max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px
     proposals: Annotated[int, Field(ge=1, le=10000)] | None = None  # regions looked at in a frame
     max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None  # a frame
+    every: Annotated[int, Field(ge=1, le=100)] = 1  # detect every k-th frame, carry tracks between
     batch_size: Annotated[int, Field(ge=1, le=256)] | None = None  # frames; none = by the device
     device: Device = "auto"  # auto, cpu, mps, cuda, cuda:1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the dense layers

@@ -76,8 +76,9 @@ class Annotator:
         for id_, color in zip(tracks.ids.tolist(), colors, strict=True):
             pen.path([(round(x), round(y)) for _, x, y in self._trails.get(id_, ())], color)
         if self._config.boxes:
-            for box, seen, color in zip(tracks.boxes, tracks.observed, colors, strict=True):
-                pen.box(box, color, dashed=not seen)
+            rows = zip(tracks.boxes, tracks.observed, tracks.masks, colors, strict=True)
+            for box, seen, mask, color in rows:  # one carried with its mask is not guessed
+                pen.box(box, color, dashed=not seen and mask is None)
         for total in lines:
             pen.line(total)
         if self._config.panel:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeVar
 
 from tracker.errors import TrackerError
@@ -14,7 +14,9 @@ from tracker.prefetch import prefetch
 from tracker.types import Associator, Detections, Detector, Frame, FrameResult, Sink, Source
 
 T = TypeVar("T")
+Detected = tuple[Frame, Detections | None]  # None: the frame was not shown to the detector
 DEPTH = 4  # frames that wait between two stages; bounds the memory
+SPAN = 64  # frames, undetected ones included, that a batch may span; bounds it too
 
 
 @dataclass(slots=True)
@@ -48,14 +50,20 @@ def stream(
     associator: Associator,
     *,
     batch_size: int = 1,
+    every: int = 1,
     stats: RunStats | None = None,
 ) -> Generator[FrameResult, None, None]:
     """Yield every frame with its detections and tracks, in order.
+
+    The detector sees every `every`-th frame, `batch_size` of them at a time; over the frames in
+    between the associator carries its tracks.
 
     Each stage runs in its own thread. Files wait for the slowest stage; a live source drops its
     oldest waiting frame and counts it. The first error of any stage is raised here; closing the
     generator stops all stages and closes the source.
     """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
     stages = (stats or RunStats()).stages
     live = source.info.live
 
@@ -75,8 +83,12 @@ def stream(
                 )
             )
         )
-        detected = staged(_detect(detector, decoded, 1 if live else batch_size, stages["detect"]))
-        yield from staged(_associate(associator, detected, stages["associate"]))
+        if live:
+            found = _detect_live(detector, decoded, every, stages["detect"])
+        else:
+            size = max(1, min(batch_size, SPAN // every))
+            found = _detect(detector, decoded, size, every, stages["detect"])
+        yield from staged(_associate(associator, staged(found), stages["associate"]))
 
 
 def run(
@@ -86,6 +98,7 @@ def run(
     sinks: Sequence[Sink],
     *,
     batch_size: int = 1,
+    every: int = 1,
     stats: RunStats | None = None,
     on_result: Callable[[FrameResult, RunStats], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -93,12 +106,15 @@ def run(
     """Send every frame through all stages and into all sinks.
 
     The first error anywhere stops all; every sink is closed whatever happens, then that error is
-    raised, once. `on_result` hears of each frame; `should_stop` is asked after each.
+    raised, once. `on_result` hears of each frame; `should_stop` is asked after each. The rest is as
+    in `stream`.
     """
     stats = stats or RunStats()
     began, error = time.perf_counter(), None
     try:
-        results = stream(source, detector, associator, batch_size=batch_size, stats=stats)
+        results = stream(
+            source, detector, associator, batch_size=batch_size, every=every, stats=stats
+        )
         with closing(results):
             for result in results:
                 _write(sinks, result, stats)
@@ -150,23 +166,89 @@ def _timed(items: Iterable[T], stage: Stage) -> Iterator[T]:
             close()
 
 
-def _detect(
-    detector: Detector, frames: Iterator[Frame], batch_size: int, stage: Stage
-) -> Iterator[tuple[Frame, Detections]]:
-    while batch := list(islice(frames, batch_size)):
+def _detect_live(
+    detector: Detector, frames: Iterable[Frame], every: int, stage: Stage
+) -> Iterator[Detected]:
+    """Detect frame by frame: none waits for another."""
+    for position, frame in enumerate(frames):
+        if position % every:
+            yield frame, None
+            continue
         start = time.perf_counter()
-        detections = detector.detect(batch)
+        found = detector.detect([frame])
         stage.seconds += time.perf_counter() - start
-        stage.frames += len(batch)
-        yield from zip(batch, detections, strict=True)
+        stage.frames += 1
+        yield from zip([frame], found, strict=True)
+
+
+def _detect(
+    detector: Detector, frames: Iterable[Frame], batch_size: int, every: int, stage: Stage
+) -> Iterator[Detected]:
+    """Detect in batches; a detector with a `stream` of its own may work on several at once."""
+    order: deque[Frame] = deque()  # all frames that were read and not yet passed on
+    sent: deque[list[Frame]] = deque()  # batches whose results are awaited
+    waiting, errors = Stage(), list[Exception]()
+
+    def batches() -> Iterator[list[Frame]]:
+        batch: list[Frame] = []
+        try:
+            for position, frame in enumerate(_timed(frames, waiting)):
+                order.append(frame)
+                if position % every == 0:
+                    batch.append(frame)
+                if len(batch) == batch_size:
+                    sent.append(batch)
+                    yield batch
+                    batch = []
+        except Exception as exc:  # comes after the frames before it
+            errors.append(exc)
+        if batch:
+            sent.append(batch)
+            yield batch
+
+    own = getattr(detector, "stream", None)
+    results = _worked(own(batches()) if own else map(detector.detect, batches()), waiting, stage)
+    with closing(results):
+        for found in results:
+            stage.frames += len(found)
+            for frame, detections in zip(sent.popleft(), found, strict=True):
+                while (earlier := order.popleft()) is not frame:
+                    yield earlier, None
+                yield frame, detections
+    if sent and not errors:
+        raise ValueError(f"the detector gave no result for {len(sent)} batch(es)")
+    yield from ((frame, None) for frame in order)
+    if errors:
+        raise errors[0]
+
+
+def _worked(items: Iterable[T], waiting: Stage, stage: Stage) -> Generator[T, None, None]:
+    """Pass items on and measure how long each takes to come, less what `waiting` grows by."""
+    iterator = iter(items)
+    try:
+        while True:
+            start, waited = time.perf_counter(), waiting.seconds
+            item = next(iterator, None)
+            spent = time.perf_counter() - start
+            # A stream that works ahead may wait for frames while it computes: never below nothing.
+            stage.seconds += max(0.0, spent - (waiting.seconds - waited))
+            if item is None:
+                return
+            yield item
+    finally:
+        if close := getattr(iterator, "close", None):
+            close()
 
 
 def _associate(
-    associator: Associator, detected: Iterable[tuple[Frame, Detections]], stage: Stage
+    associator: Associator, detected: Iterable[Detected], stage: Stage
 ) -> Iterator[FrameResult]:
     for frame, detections in detected:
         start = time.perf_counter()
-        tracks = associator.update(detections, frame.time, frame.image)
+        if detections is None:
+            tracks = associator.carry(frame.time, frame.image)
+        else:
+            tracks = associator.update(detections, frame.time, frame.image)
         stage.seconds += time.perf_counter() - start
         stage.frames += 1
-        yield FrameResult(frame, detections, tracks)
+        yield FrameResult(frame, detections or Detections.empty(), tracks)

@@ -313,6 +313,12 @@ class Associator(Protocol):
     def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
         """Advance to `time` (s) and return the confirmed tracks present there."""
 
+    def carry(self, time: float, image: Image | None = None) -> Tracks:
+        """Advance to `time` (s) over a frame that was not detected; return the tracks, carried.
+
+        Only called where the detector does not see every frame.
+        """
+
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs, made of JSON types only."""
 

@@ -45,7 +45,7 @@ class CameraMotion:
         point p, px, of the earlier frame lies at M @ (p, 1) in this one.
         """
         scale = max(1.0, image.shape[1] / SMALL_WIDTH)
-        small = _shrink(image, scale)
+        small = shrink(image, scale)
         before, objects = self._before, self._objects
         self._before, self._objects = small, np.asarray(boxes, np.float64) / scale
         if before is None or before.shape != small.shape:
@@ -71,12 +71,8 @@ class CameraMotion:
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs, as JSON types."""
-        picture = None
-        if self._before is not None:
-            packed = base64.b64encode(zlib.compress(self._before.tobytes(), 1)).decode("ascii")
-            picture = {"size": list(self._before.shape), "zlib": packed}
         return {
-            "picture": picture,
+            "picture": picture_to_json(self._before),
             "objects": self._objects.tolist(),
             "still": self._still,
             "skipped": self._skipped,
@@ -85,22 +81,35 @@ class CameraMotion:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
-        self._before = None
-        if state["picture"]:
-            height, width = (int(v) for v in state["picture"]["size"])
-            data = zlib.decompress(base64.b64decode(state["picture"]["zlib"]))
-            self._before = np.frombuffer(data, np.uint8).reshape(height, width)
+        self._before = picture_from_json(state["picture"])
         self._objects = np.array(state["objects"], np.float64).reshape(-1, 4)
         self._still, self._skipped = int(state["still"]), int(state["skipped"])
         self._change = float(state["change"])
 
 
-def _shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:
+def shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:
     """Return a small picture of the green, nearest to grey; of a large one few pixels are read."""
     step = max(1, int(scale // 2))
     size = (round(image.shape[1] / scale), max(1, round(image.shape[0] / scale)))
     green = np.ascontiguousarray(image[::step, ::step, 1])
     return np.asarray(cv2.resize(green, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def picture_to_json(picture: npt.NDArray[np.uint8] | None) -> dict[str, Any] | None:
+    """Return a small grey picture as JSON types."""
+    if picture is None:
+        return None
+    packed = base64.b64encode(zlib.compress(picture.tobytes(), 1)).decode("ascii")
+    return {"size": list(picture.shape), "zlib": packed}
+
+
+def picture_from_json(content: dict[str, Any] | None) -> npt.NDArray[np.uint8] | None:
+    """Return the picture that `picture_to_json` gave."""
+    if not content:
+        return None
+    height, width = (int(v) for v in content["size"])
+    data = zlib.decompress(base64.b64decode(content["zlib"]))
+    return np.frombuffer(data, np.uint8).reshape(height, width)
 
 
 def _follow(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 INITIAL_SPEED = 2.0  # standard deviation of an unknown velocity, box sizes/s
+SHIFT_NOISE = 0.1  # the same of a shift between two pictures, box sizes: limbs swing, motion stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,35 @@ class KalmanFilter:
         new_covariance = np.stack(
             [(1 - gain_position) * pp, (1 - gain_position) * pv, vv - gain_velocity * pv], axis=2
         )
+        return new_mean, new_covariance
+
+    def correct_shift(
+        self,
+        mean: FloatArray,
+        covariance: FloatArray,
+        earlier: FloatArray,
+        farther: npt.NDArray[Any],
+        dt: float,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Correct each state by how much farther than predicted its centre was seen to move.
+
+        `farther` is (T, 2) px; `earlier`, (T, 4, 3), the covariance before the prediction over
+        `dt` s. A shift tells the velocity, and the place only as far as the velocity had made it
+        unsure: where the object was is known no better.
+        """
+        _, pv, vv = np.moveaxis(earlier[:, :2], 2, 0)
+        size = _size(mean[:, :, 0])[:, None]
+        moving = (self.acceleration_noise * size) ** 2
+        way = dt**2 * vv + moving * dt**3 / 3  # variance of the predicted shift
+        variance = way + (SHIFT_NOISE * size) ** 2
+        gain_position = (pv * dt + way) / variance
+        gain_velocity = (vv * dt + moving * dt**2 / 2) / variance
+        new_mean, new_covariance = mean.copy(), covariance.copy()
+        new_mean[:, :2, 0] += gain_position * farther
+        new_mean[:, :2, 1] += gain_velocity * farther
+        new_covariance[:, :2, 0] -= gain_position**2 * variance
+        new_covariance[:, :2, 1] -= gain_position * gain_velocity * variance
+        new_covariance[:, :2, 2] -= gain_velocity**2 * variance
         return new_mean, new_covariance
 
     def centre_distance(

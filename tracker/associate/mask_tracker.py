@@ -9,24 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tracker.associate.camera_motion import CameraMotion
+from tracker.associate.flow import ObjectFlow
 from tracker.associate.gallery import Gallery
 from tracker.associate.kalman import KalmanFilter
-from tracker.associate.matching import match
+from tracker.associate.matching import is_duplicate, match
 from tracker.associate.table import TrackTable
-from tracker.boxes import (
-    box_area,
-    box_intersection,
-    cxcywh_to_xyxy,
-    xyxy_to_cxcywh,
-)
+from tracker.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from tracker.config import TrackerConfig
-from tracker.masks import Mask, intersection
+from tracker.masks import Mask
 from tracker.types import Detections, Image, Tracks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 CUT_TOLERANCE = 0.9  # of its usual size a box may be without being taken for cut
 GROW_S, SHRINK_S = 0.3, 1.5  # s, in which the size of the whole object follows the box's
@@ -40,10 +36,11 @@ class MaskTracker:
 
     Each frame: predict every track to the frame's time, and move it with the camera; match it to
     a detection, in stages (see matching.py); start tracks from what is left; forget the long lost.
-    One instance per video.
+    With `carries`, frames may go undetected in between: objects are followed over them by the flow
+    of their own pixels. One instance per video.
     """
 
-    def __init__(self, config: TrackerConfig | None = None) -> None:
+    def __init__(self, config: TrackerConfig | None = None, *, carries: bool = False) -> None:
         self.config = config or TrackerConfig()
         self._filter = KalmanFilter(
             position_noise=self.config.position_noise,
@@ -58,12 +55,14 @@ class MaskTracker:
         self._tracks = TrackTable.empty()
         self.late: list[tuple[int, int, int]] = []
         """Earlier detections of the tracks that the latest frame confirmed: id, frame, row."""
-        self.frames = 0  # updates so far
+        self.frames = 0  # so far, carried ones included
         self._camera = CameraMotion() if self.config.camera_motion else None
+        self._flow = ObjectFlow() if carries else None
         self._next_id = 1
         self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
         self._now: float | None = None
-        self._step = 0.0  # s, between the latest two frames
+        self._detected: float | None = None  # s, when a frame was last detected
+        self._gap = 0.0  # s, from then to the latest frame
         self._size: tuple[int, int] | None = None  # px, of the frames, where they are given
 
     def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
@@ -72,28 +71,11 @@ class MaskTracker:
         `image` is the frame's picture, if it is at hand: it tells how the camera moved. Raises
         ValueError if time runs backwards.
         """
-        if not time >= (self._now if self._now is not None else -math.inf):
-            raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
-        if image is not None:
-            self.resize(image.shape[1], image.shape[0])
-        self._step = 0.0 if self._now is None else time - self._now
-        self._now = time
-        self.late = []
-        self.frames += 1
-        self._forget(time)
-        self._predict()
-        if image is not None and self._camera is not None:
-            motion = self._camera.update(image, detections.boxes)
-            if motion is not None and len(self._tracks):
-                self._tracks.move(motion)
+        self._advance(time, image, detections.boxes)
+        self._detected = time
         was_seen = self._tracks.source >= 0
         self._tracks.source = match(
-            self._tracks,
-            detections,
-            self.config,
-            self._filter,
-            time,
-            self._step,
+            self._tracks, detections, self.config, self._filter, time, self._gap
         )
         self._correct(detections, time)
         self._coast(was_seen & (self._tracks.source < 0))
@@ -104,6 +86,15 @@ class MaskTracker:
         self._start(detections, time)
         return self._report(time)
 
+    def carry(self, time: float, image: Image | None = None) -> Tracks:
+        """Advance to `time` (s) over a frame that was not detected; return the tracks, carried.
+
+        Tracks that the latest detected frame showed are there with their boxes and masks moved;
+        nothing counts as missed. Raises ValueError if time runs backwards.
+        """
+        self._tracks.carry(self._advance(time, image))
+        return self._report(time, carried=True)
+
     def state(self) -> dict[str, Any]:
         """Return everything needed to continue, as JSON types."""
         return {
@@ -112,9 +103,11 @@ class MaskTracker:
             "next_id": self._next_id,
             "usual": sorted(self._usual.items()),
             "now": self._now,
+            "detected": self._detected,
             "size": self._size,
             "gallery": self._gallery.state() if self._gallery else None,
             "camera": self._camera.state() if self._camera else None,
+            "flow": self._flow.state() if self._flow else None,
             "tracks": self._tracks.to_json(),
         }
 
@@ -123,13 +116,17 @@ class MaskTracker:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
         self.frames, self._next_id = int(state["frames"]), int(state["next_id"])
-        self._now = state["now"]
+        self._now, self._detected = state["now"], state["detected"]
         self._size = tuple(state["size"]) if state["size"] else None
         self._usual = {int(label): float(score) for label, score in state["usual"]}
         if self._camera:
             self._camera = CameraMotion()
             if state["camera"]:
                 self._camera.restore(state["camera"])
+        if self._flow:
+            self._flow = ObjectFlow()
+            if state["flow"]:
+                self._flow.restore(state["flow"])
         if self._gallery and state["gallery"]:
             self._gallery.restore(state["gallery"])
         self._tracks = TrackTable.from_json(state["tracks"])
@@ -142,24 +139,52 @@ class MaskTracker:
 
     # ---- prediction -------------------------------------------------------------------------
 
+    def _advance(
+        self, time: float, image: Image | None, boxes: npt.NDArray[Any] | None = None
+    ) -> FloatArray:
+        """Bring every track to `time`; return how far each moved, (T, 2) px.
+
+        `boxes` are the frame's objects, where they are known.
+        """
+        if not time >= (self._now if self._now is not None else -math.inf):
+            raise ValueError(f"time must not run backwards, got {time} s after {self._now} s")
+        if image is not None:
+            self.resize(image.shape[1], image.shape[0])
+        step = 0.0 if self._now is None else time - self._now
+        self._gap = 0.0 if self._detected is None else time - self._detected
+        self._now = time
+        self.late = []
+        self.frames += 1
+        self._forget(time)
+        tracks = self._tracks
+        place, covariance = tracks.mean[:, :2, 0].copy(), tracks.covariance
+        self._predict(step)
+        if image is not None and self._camera is not None:
+            expected = cxcywh_to_xyxy(tracks.seen_part) if boxes is None else boxes
+            motion = self._camera.update(image, expected)
+            if motion is not None and len(tracks):
+                tracks.move(motion)
+        moved = tracks.mean[:, :2, 0] - place
+        if self._flow:
+            self._flow.correct(tracks, self._filter, image, moved, covariance, step)
+        return moved
+
     def _forget(self, time: float) -> None:
         tracks, config = self._tracks, self.config
         # At low frame rates one frame is longer than the gap: it may always be missed.
-        tentative = min(max(config.tentative_gap_s, self._step), config.memory_s) + 1e-9
+        tentative = min(max(config.tentative_gap_s, self._gap), config.memory_s) + 1e-9
         kept = time - tracks.seen <= np.where(tracks.id > 0, config.memory_s, tentative)
         if self._gallery:
             self._gallery.add(tracks.rows(~kept), time)
         tracks.keep(kept)
 
-    def _predict(self) -> None:
+    def _predict(self, step: float) -> None:
         tracks = self._tracks
         if not len(tracks):
             return
         lost = tracks.source < 0
-        tracks.mean[lost, :, 1] *= np.exp(-self._step / self.config.lost_damping_s)
-        tracks.mean, tracks.covariance = self._filter.predict(
-            tracks.mean, tracks.covariance, self._step
-        )
+        tracks.mean[lost, :, 1] *= np.exp(-step / self.config.lost_damping_s)
+        tracks.mean, tracks.covariance = self._filter.predict(tracks.mean, tracks.covariance, step)
 
     def _coast(self, rows: BoolArray) -> None:
         """Let tracks that were just lost go on whole, at their average motion."""
@@ -239,7 +264,7 @@ class MaskTracker:
         rows: list[int] = []
         # Of two duplicates the better one stays.
         for row in sorted(able, key=lambda row: (-float(scores[row]), row)):
-            if not self._is_duplicate(detections, row, taken + rows):
+            if not is_duplicate(detections, row, taken + rows, config.duplicate_overlap):
                 rows.append(row)
         if not rows:
             return
@@ -270,26 +295,6 @@ class MaskTracker:
         before = len(self._tracks)
         self._tracks.append(new)
         self._confirm(before + np.arange(len(rows)))
-
-    def _is_duplicate(self, detections: Detections, row: int, others: list[int]) -> bool:
-        """Whether a detection lies inside one of `others` of its class."""
-        if not others:
-            return False
-        mask, box = detections.masks[row], detections.boxes[row : row + 1]
-        same = [k for k in others if detections.labels[k] == detections.labels[row]]
-        shared = box_intersection(box, detections.boxes[same])[0]
-        least = self.config.duplicate_overlap
-        for k, overlap in zip(same, shared.tolist(), strict=True):
-            other = detections.masks[k]
-            if mask is None or other is None:
-                if overlap >= least * max(box_area(box)[0], 1e-9):
-                    return True
-            # Masks share hardly more than their boxes do, which may be a pixel narrower.
-            elif 1.2 * overlap + 40 >= least * mask.area and (
-                intersection(mask, other) >= least * max(mask.area, 1)
-            ):
-                return True
-        return False
 
     def _confirm(self, rows: IntArray) -> None:
         """Give ids to those of `rows` that have earned one, in their order.
@@ -327,7 +332,7 @@ class MaskTracker:
 
     # ---- report -----------------------------------------------------------------------------
 
-    def _report(self, time: float) -> Tracks:
+    def _report(self, time: float, *, carried: bool = False) -> Tracks:
         tracks = self._tracks
         unseen = time - tracks.seen
         coasting = (unseen > 1e-9) & (unseen <= self.config.coast_s + 1e-9)
@@ -347,5 +352,5 @@ class MaskTracker:
             scores=tracks.score[rows].astype(np.float32),
             labels=tracks.label[rows],
             masks=tuple(masks),
-            sources=tracks.source[rows],
+            sources=np.full(len(rows), -1) if carried else tracks.source[rows],
         )

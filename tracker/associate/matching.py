@@ -8,8 +8,16 @@ import numpy.typing as npt
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
 from tracker.associate.table import TrackTable
-from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
+from tracker.boxes import (
+    box_area,
+    box_intersection,
+    box_iou,
+    cxcywh_to_xyxy,
+    expand,
+    xyxy_to_cxcywh,
+)
 from tracker.config import TrackerConfig
+from tracker.masks import intersection
 from tracker.types import Detections
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,7 +37,7 @@ def match(
 
     Confident detections first; then weak ones, for trusted tracks seen a moment ago (ByteTrack's
     idea, arXiv 2110.06864); then lost tracks look for what is left in widened boxes. `time` is the
-    frame's, s, and `step` since the frame before.
+    frame's, s, and `step` since the detected frame before.
     """
     found = np.full(len(tracks), -1, np.int64)
     rows = np.flatnonzero(detections.scores >= config.weak_score)
@@ -56,6 +64,26 @@ def match(
         wide = _widened(tracks, boxes, detections.labels[rows], lost, config)
         stage(wide, lost, confident)
     return found
+
+
+def is_duplicate(detections: Detections, row: int, others: list[int], least: float) -> bool:
+    """Whether the share `least` of a detection lies inside one of `others` of its class."""
+    if not others:
+        return False
+    mask, box = detections.masks[row], detections.boxes[row : row + 1]
+    same = [k for k in others if detections.labels[k] == detections.labels[row]]
+    shared = box_intersection(box, detections.boxes[same])[0]
+    for k, overlap in zip(same, shared.tolist(), strict=True):
+        other = detections.masks[k]
+        if mask is None or other is None:
+            if overlap >= least * max(box_area(box)[0], 1e-9):
+                return True
+        # Masks share hardly more than their boxes do, which may be a pixel narrower.
+        elif 1.2 * overlap + 40 >= least * mask.area and (
+            intersection(mask, other) >= least * max(mask.area, 1)
+        ):
+            return True
+    return False
 
 
 def _similarity(

@@ -54,6 +54,7 @@ class Archive:
         self._stretch = 0  # of frames of one size: between two, nothing is joined or filled
         self._stretches: list[int] = []
         self._times: list[float] = []
+        self._looks: list[bool] = []  # whether the frame was detected
         self._tracks: dict[int, list[_Sighting]] = defaultdict(list)
         self._recent: deque[tuple[int, Detections]] = deque(maxlen=LONGEST_PAST + 1)
 
@@ -62,9 +63,7 @@ class Archive:
         if image is not None:
             self.resize(image.shape[1], image.shape[0])
         tracks = self._tracker.update(detections, time, image)
-        frame = len(self._times)
-        self._times.append(time)
-        self._stretches.append(self._stretch)
+        frame = self._note(time, detected=True)
         self._recent.append((frame, detections))
         recent = dict(self._recent)
         for id_, number, row in self._tracker.late:
@@ -77,6 +76,14 @@ class Archive:
             row, label = int(tracks.sources[k]), int(tracks.labels[k])
             box, score = tracks.boxes[k], tracks.scores[k]
             self._add(int(tracks.ids[k]), frame, box, score, label, detections, row)
+        return tracks
+
+    def carry(self, time: float, image: Image | None = None) -> Tracks:
+        """Advance to `time` (s) over a frame that was not detected; return the tracks, carried."""
+        if image is not None:
+            self.resize(image.shape[1], image.shape[0])
+        tracks = self._tracker.carry(time, image)
+        self._note(time, detected=False)
         return tracks
 
     def resize(self, width: int, height: int) -> None:
@@ -97,6 +104,7 @@ class Archive:
     def refined(self) -> Iterator[Tracks]:
         """Yield the refined tracks of each frame, in the order of the frames."""
         times, stretches = np.array(self._times), np.array(self._stretches, np.int64)
+        looks = np.cumsum(self._looks, dtype=np.int64)
         tracks = [sorted(track, key=lambda s: s.frame) for track in self._tracks.values()]
         tracks = _join(tracks, times, stretches, self._config)
         usual = _usual_scores(tracks)
@@ -105,10 +113,17 @@ class Archive:
         frames: list[list[tuple[int, int, _Sighting]]] = [[] for _ in self._times]
         for id_, track in enumerate(tracks, start=1):
             label = _vote(track)
-            for sighting in _fill(track, times, stretches, self._config):
+            for sighting in _fill(track, times, stretches, looks, self._config):
                 frames[sighting.frame].append((id_, label, sighting))
         for members in frames:
             yield _to_tracks(members)
+
+    def _note(self, time: float, *, detected: bool) -> int:
+        """Take in one frame and return its position."""
+        self._times.append(time)
+        self._stretches.append(self._stretch)
+        self._looks.append(detected)
+        return len(self._times) - 1
 
     def _add(
         self,
@@ -240,6 +255,7 @@ def _fill(
     track: list[_Sighting],
     times: FloatArray,
     stretches: npt.NDArray[np.int64],
+    looks: npt.NDArray[np.int64],
     config: RefineConfig,
 ) -> Iterator[_Sighting]:
     """Yield the sightings and, in gaps that are short enough, smoothed boxes with moved masks."""
@@ -247,7 +263,10 @@ def _fill(
         (a, b)
         for a, b in pairwise(track)
         if b.frame - a.frame > 1
-        and times[b.frame] - times[a.frame] <= config.fill_s + 1e-9
+        and (
+            times[b.frame] - times[a.frame] <= config.fill_s + 1e-9
+            or looks[b.frame] - looks[a.frame] == 1  # all frames in between were carried
+        )
         and stretches[a.frame] == stretches[b.frame]
     ]
     yield from track

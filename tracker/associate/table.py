@@ -44,7 +44,7 @@ class TrackTable:
 
     mean: FloatArray  # centre of the whole object and size of what is seen of it; see kalman.py
     covariance: FloatArray
-    box: FloatArray  # as last detected
+    box: FloatArray  # as last detected, and carried since
     body: FloatArray  # w, h of the whole object, px: a box may show only a part of it
     offset: FloatArray  # from the whole object's centre to that of the part last seen, px
     cruise: FloatArray  # velocity averaged over the last moments, px/s
@@ -53,10 +53,10 @@ class TrackTable:
     seen: FloatArray  # when last detected
     hits: IntArray  # detections so far
     id: IntArray  # given when confirmed, 0 before
-    source: IntArray  # row of the latest frame's detections, -1 = not seen there
+    source: IntArray  # row of the latest detected frame's detections, -1 = not seen there
     votes: FloatArray  # sum of scores a label, (T, labels met so far)
     embedding: FloatArray  # running mean of its detections', zeros = unknown
-    masks: list[Mask | None]  # as last detected
+    masks: list[Mask | None]  # as last detected, and carried since
     past: list[list[tuple[int, int]]]  # frame and row of the detections before the confirming one
 
     def __len__(self) -> int:
@@ -142,6 +142,17 @@ class TrackTable:
         self.covariance *= scale**2
         self.cruise, self.offset = self.cruise @ turn.T, self.offset @ turn.T
         self.body = self.body * scale
+
+    def carry(self, shift: FloatArray) -> None:
+        """Move what was seen last by `shift`, (T, 2) px; masks by whole pixels."""
+        seen = np.flatnonzero(self.source >= 0)
+        before = np.rint((self.box[seen, :2] + self.box[seen, 2:]) / 2)
+        self.box[seen] += np.tile(shift[seen], 2)
+        # Rounded places, not steps, are compared: so no error adds up.
+        steps = np.rint((self.box[seen, :2] + self.box[seen, 2:]) / 2) - before
+        for row, (dx, dy) in zip(seen.tolist(), steps.astype(int).tolist(), strict=True):
+            mask = self.masks[row]
+            self.masks[row] = mask.moved(dx, dy) if mask is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON types."""

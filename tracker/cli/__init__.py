@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli.associate import associate
+from tracker.cli.bench import bench
 from tracker.cli.evaluate import evaluate
 from tracker.cli.export import export
 from tracker.cli.models import models
@@ -29,6 +30,7 @@ app.command()(export)
 app.command()(associate)
 app.command()(evaluate)
 app.command()(models)
+app.command()(bench)
 
 
 def _show_version(wanted: bool) -> None:

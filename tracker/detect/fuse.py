@@ -31,7 +31,7 @@ def fuse(
     cannot be traced or answers otherwise is returned as it is, and the log says so.
     """
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             graph = _Tracer().trace(module)
             fused = fx.GraphModule(module, graph)
             _fold_batch_norms(fused)

@@ -10,7 +10,9 @@ import torch
 
 from tracker.errors import ConfigError, ModelError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # of glibc's malloc.h
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_MOST_MMAP = 32 * 2**20  # bytes: the largest threshold that malloc sets by itself
 
 
 def find_device(name: str) -> torch.device:
@@ -70,15 +72,17 @@ def keep_freed_memory(keep: bool = True) -> None:
 
     A frame's features are blocks of tens of megabytes; given back and fetched again each time,
     the kernel fills them with zeros page by page, which took up to a third of a run. With False
-    malloc does as it does by default.
+    malloc does as it would in a program that runs for a while.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # another C library
         return
-    mallopt(_M_MMAP_MAX, 0 if keep else 65536)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1 if keep else 128 * 1024)
-    mallopt(_M_TOP_PAD, 64 * 2**20 if keep else 0)
     if keep:
         mallopt(_M_ARENA_MAX, 1)  # one pool for all threads: other pools are capped at 64 MB
+    mallopt(_M_MMAP_MAX, 0 if keep else 65536)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1 if keep else 2 * _MOST_MMAP)
+    mallopt(_M_TOP_PAD, 64 * 2**20 if keep else 128 * 2**10)
+    # Any of these calls ends malloc's own adjusting; this is where that would have led.
+    mallopt(_M_MMAP_THRESHOLD, _MOST_MMAP)

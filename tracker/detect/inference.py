@@ -54,6 +54,7 @@ class MaskRCNNDetector:
         self.categories = self.model.categories
         self.precision = find_precision(self.config.precision, self.device)
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
+        self._overlaps = self.device.type != "cpu"  # else these cores would do it all anyway
         self.notes: list[str] = []  # what the user should know of how it ran
         self._kept = kept_labels(self.config.classes, self.categories)
         self._module = self.model.module
@@ -70,6 +71,14 @@ class MaskRCNNDetector:
             self._module = self.model.module
             self._prepare(self._module)
         self._test_itself()
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """The model's min_size and max_size, px; None where it has none."""
+        transform: Any = getattr(self._module, "transform", None)
+        if transform is None or getattr(transform, "fixed_size", None):
+            return None
+        return int(transform.min_size[-1]), int(transform.max_size)
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Return one Detections per frame, by descending score; raise ModelError if not finite.
@@ -89,7 +98,7 @@ class MaskRCNNDetector:
         While one batch is computed, the next is uploaded and the masks of the last are cropped,
         each in its own thread: worth it where the model does not run on these cores.
         """
-        if self.device.type == "cpu":
+        if not self._overlaps:
             yield from map(self.detect, batches)
             return
 
@@ -210,19 +219,18 @@ class MaskRCNNDetector:
             self._note(f"memory ran out with {pictures} pictures at once; goes on with half")
             return
         transform: Any = getattr(self._module, "transform", None)
-        side = None if transform is None or transform.fixed_size else transform.min_size[-1]
-        if side is None or side * _SHRINK < _SMALLEST_SIDE:
+        if self.sizes is None or self.sizes[0] * _SHRINK < _SMALLEST_SIDE:
             raise ModelError(
                 f"{self.model.name}: memory ran out on {self.device} with one picture; "
                 "free some, or take a smaller model"
             ) from error
-        transform.min_size = (int(side * _SHRINK),)
-        transform.max_size = int(transform.max_size * _SHRINK)
+        low, high = (int(side * _SHRINK) for side in self.sizes)
+        transform.min_size, transform.max_size = (low,), high
         if self._fast is not None:
             self._fast.forget_size()
         self._note(
-            f"memory ran out with one picture; goes on with min_size {transform.min_size[0]} "
-            f"and max_size {transform.max_size}, so small objects may be missed"
+            f"memory ran out with one picture; goes on with min_size {low} "
+            f"and max_size {high}, so small objects may be missed"
         )
 
     def _note(self, text: str) -> None:

@@ -214,11 +214,11 @@ class FastRCNN:
     def _map(self, pooled: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the (K, M, M) probabilities of each instance's own class."""
         x = cast(nn.Module, self._parts.mask_head)(pooled)
-        if self._parts.deconvolution is None:
-            logits = self._parts.mask_predictor(x.to(torch.float32))
+        if self._parts.mask_predictor is not None:
+            logits = self._parts.mask_predictor(x).to(torch.float32)
             return torch.cat(maskrcnn_inference(logits, [labels]))[:, 0]
-        x = self._parts.deconvolution(x)
-        last = self._parts.mask_predictor.mask_fcn_logits
+        x = cast(nn.Module, self._parts.deconvolution)(x)
+        last = self._parts.mask_logits
         weight = last.weight[labels, :, 0, 0].to(x.dtype)
         rows = x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1])
         logits = torch.bmm(rows, weight[:, :, None])[..., 0].to(torch.float32)
@@ -240,9 +240,8 @@ class FastRCNN:
         plain = {k: v.to(torch.float32).contiguous() for k, v in features.items()}
         count = len(next(iter(plain.values())))
         per_image = [boxes[images == k] for k in range(count)]
-        pooled: Any = pool(plain, per_image, [canvas.resized] * count)
-        placed: torch.Tensor = pooled.to(self.dtype, memory_format=torch.channels_last)
-        return placed
+        pooled = cast(torch.Tensor, pool(plain, per_image, [canvas.resized] * count))
+        return pooled.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _suppress(
@@ -250,7 +249,7 @@ def _suppress(
 ) -> torch.Tensor:
     """Suppress within each level; return rows by descending score."""
     if boxes.device.type != "cpu":
-        return batched_nms(boxes, scores, level, threshold)
+        return cast(torch.Tensor, batched_nms(boxes, scores, level, threshold))
     counts = torch.bincount(level).tolist() if len(level) else []
     starts = [sum(counts[:k]) for k in range(len(counts))]
     kept = [

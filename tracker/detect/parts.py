@@ -34,8 +34,10 @@ class Parts:
     box_head: nn.Module
     box_predictor: nn.Module  # float32
     mask_head: nn.Module | None = None
-    mask_predictor: Any = None  # float32
-    deconvolution: nn.Module | None = None  # the predictor's first half, if the second is 1 x 1
+    # The mask predictor, whole, or in two halves of which only one class's logits are made.
+    mask_predictor: nn.Module | None = None
+    deconvolution: nn.Module | None = None
+    mask_logits: Any = None  # a convolution of 1 x 1, float32
 
 
 def take_parts(module: GeneralizedRCNN, device: torch.device, dtype: torch.dtype) -> Parts:
@@ -70,10 +72,13 @@ def take_parts(module: GeneralizedRCNN, device: torch.device, dtype: torch.dtype
         with torch.inference_mode():
             hidden = heads.mask_head(regions)
         parts.mask_head = place(heads.mask_head, regions, "the mask head")
-        parts.mask_predictor = predictor = heads.mask_predictor.to(device)
+        predictor = heads.mask_predictor
         if type(predictor) is MaskRCNNPredictor and _is_pointwise(predictor.mask_fcn_logits):
             first = nn.Sequential(predictor.conv5_mask, nn.ReLU())
             parts.deconvolution = place(first, hidden, "the mask predictor")
+            parts.mask_logits = predictor.mask_fcn_logits.to(device)
+        else:
+            parts.mask_predictor = place(predictor, hidden, "the mask predictor")
     # What was taken over would else stay in memory twice.
     module.backbone, rpn.head, heads.box_head = nn.Identity(), nn.Identity(), nn.Identity()
     if heads.has_mask():

@@ -34,7 +34,7 @@ def roi_align(
     side = int(pool.output_size[0])
     scales = [_scale(feature, image_size) for feature in features]
     level = _levels(boxes, scales, pool)
-    if boxes.device.type == "cpu":
+    if _by_level(boxes):
         order = torch.argsort(level, stable=True)
         counts = torch.bincount(level, minlength=len(features)).tolist()
         parts = []
@@ -48,11 +48,16 @@ def roi_align(
             inverse = torch.empty_like(order)
             inverse[order] = torch.arange(len(order))
             pooled = pooled.view(len(boxes), -1)[inverse]
-    else:  # one launch and no wait for the counts; the copy costs nothing there
+    else:
         table = torch.cat([_rows(feature) for feature in features])
         index, weight = _bins(boxes, images, features, scales, level, side, pool)
         pooled = _sum_rows(table, index, weight)
     return pooled.view(len(boxes), side, side, -1).permute(0, 3, 1, 2)
+
+
+def _by_level(boxes: torch.Tensor) -> bool:
+    """Tell where copying all features costs more than waiting for each level's count."""
+    return boxes.device.type == "cpu"
 
 
 def _rows(feature: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,383 @@
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_detect import frame, model
+from torch import nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from tracker.agreement import agreement
+from tracker.config import DetectorConfig
+from tracker.detect import hardware
+from tracker.detect.canvas import Canvas
+from tracker.detect.fuse import Layer, convert, fuse, tensors_of
+from tracker.detect.inference import MaskRCNNDetector
+from tracker.detect.network import FastRCNN, is_fast
+from tracker.detect.parts import take_parts
+from tracker.detect.reference import ReferenceDetector
+from tracker.detect.roi_align import roi_align, takes
+from tracker.errors import ModelError
+
+CPU = torch.device("cpu")
+
+
+def detector(**settings):
+    return MaskRCNNDetector(DetectorConfig(model=model(), **{"precision": "float32", **settings}))
+
+
+def fused(module, example):
+    module = module.eval().requires_grad_(False)
+    with torch.inference_mode():
+        return fuse(module, example, tensors_of(module(example)), "it")
+
+
+# ---- RoIAlign -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "ratio"), [(7, 2), (14, 2), (5, 3)])
+@pytest.mark.parametrize("levels", [1, 4])
+def test_roi_align_equals_torchvisions(side, ratio, levels):
+    generator = torch.Generator().manual_seed(side)
+    height, width, images = 200, 333, 2
+    features = [
+        torch.randn(images, 16, -(-height // s), -(-width // s), generator=generator)
+        for s in (4, 8, 16, 32)[:levels]
+    ]
+    corner = torch.rand(80, 2, generator=generator) * torch.tensor([width, height]) * 1.2 - 20
+    size = torch.exp(torch.rand(80, 2, generator=generator) * 6)
+    boxes = torch.cat([corner, corner + size], 1)  # some reach beyond the picture, some are tiny
+    boxes[3] = torch.tensor([10.0, 10, 10, 10])
+    which = torch.arange(80) // 40
+    pool = MultiScaleRoIAlign([str(k) for k in range(levels)], side, ratio)
+    assert takes(pool)
+    named = {str(k): f for k, f in enumerate(features)}
+    expected = pool(named, [boxes[:40], boxes[40:]], [(height, width)] * images)
+    last = [f.contiguous(memory_format=torch.channels_last) for f in features]
+    found = roi_align(last, boxes, which, pool, (height, width))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found, expected, atol=2e-4)
+    half = roi_align([f.bfloat16() for f in last], boxes, which, pool, (height, width))
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - expected).abs().max() < 0.06
+
+
+def test_roi_align_of_one_table_is_the_same(monkeypatch):
+    features = [torch.randn(1, 8, 64 // s, 64 // s).contiguous() for s in (4, 8)]
+    boxes = torch.tensor([[1.0, 2, 30, 40], [0, 0, 64, 64], [5, 5, 9, 9]])
+    pool = MultiScaleRoIAlign(["0", "1"], 7, 2, canonical_scale=32, canonical_level=3)
+    images = torch.zeros(3, dtype=torch.int64)
+    by_level = roi_align(features, boxes, images, pool, (64, 64))
+    monkeypatch.setattr("tracker.detect.roi_align._by_level", lambda _boxes: False)
+    assert torch.allclose(roi_align(features, boxes, images, pool, (64, 64)), by_level, atol=1e-5)
+
+
+def test_other_pools_are_left_to_themselves():
+    assert not takes(MultiScaleRoIAlign(["0"], 7, 0))  # as many samples as the box has pixels
+    assert not takes(type("Own", (MultiScaleRoIAlign,), {})(["0"], 7, 2))
+
+
+# ---- fusing ---------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """A residual block with every kind of layer that is fused."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.first = nn.Conv2d(8, 16, 3, 1, 1, bias=False)
+        self.norm = norm(16)
+        self.depthwise = nn.Conv2d(16, 16, 3, 1, 1, groups=16)
+        self.last = nn.Conv2d(16, 8, 1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, 2)
+        self.linear = nn.Linear(6 * 16 * 16, 5)
+        self.norm.running_mean.uniform_(-1, 1)
+        self.norm.running_var.uniform_(0.5, 2)
+        self.norm.weight.data.uniform_(0.5, 2)
+        self.norm.bias.data.uniform_(-1, 1)
+
+    def forward(self, x):
+        y = nn.functional.relu6(self.norm(self.first(x)))
+        y = self.depthwise(y).relu().clamp(max=0.7)
+        y = torch.relu(self.last(y) + x)
+        return {"map": y, "list": [self.linear(torch.flatten(self.up(y), 1)).relu()]}
+
+
+@pytest.mark.parametrize("norm", [FrozenBatchNorm2d, nn.BatchNorm2d])
+def test_a_fused_module_answers_as_the_original(norm):
+    torch.manual_seed(0)
+    block = Block(norm)
+    before = {k: v.clone() for k, v in block.state_dict().items()}
+    fast = fused(block, torch.randn(1, 8, 8, 8))
+    x = torch.randn(3, 8, 8, 8)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for found, expected in zip(
+            tensors_of(fast(x.contiguous(memory_format=layout))), tensors_of(block(x)), strict=True
+        ):
+            assert torch.allclose(found, expected, atol=1e-5)
+    assert sum(isinstance(m, Layer) for m in fast.modules()) == 5
+    left = {node.target for node in fast.graph.nodes if node.op != "call_module"}
+    assert not left & {torch.relu, "relu", "clamp", "add"}  # all taken in
+    assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
+
+
+@pytest.mark.parametrize("builder", [maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2])
+def test_every_part_of_torchvisions_models_is_fused(builder, caplog):
+    with caplog.at_level(logging.INFO):
+        built = builder(weights=None, weights_backbone=None, num_classes=3).eval()
+        assert is_fast(built)
+        parts = take_parts(built.requires_grad_(False), CPU, torch.float32)
+    assert not caplog.messages
+    for part in (parts.backbone, parts.rpn_head, parts.box_head, parts.mask_head):
+        kinds = {type(m) for m in part.modules()}
+        assert Layer in kinds
+        assert not kinds & {nn.Conv2d, nn.ReLU, nn.BatchNorm2d, FrozenBatchNorm2d, nn.Linear}
+
+
+def test_what_cannot_be_traced_runs_as_it_is(caplog):
+    class Chooses(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    class Counts(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    with caplog.at_level(logging.INFO):
+        for module, why in ((Chooses(), "cannot be traced"), (Counts(), "answers otherwise")):
+            assert fused(module, torch.ones(1, 1, 2, 2)) is module
+            assert why in caplog.messages[-1]
+
+
+def test_a_model_that_cannot_be_traced_detects_the_same(monkeypatch):
+    plain = detector().detect([frame()])
+    monkeypatch.setattr("tracker.detect.parts.fuse", lambda part, *_: part)
+    for precision, tolerance in (("float32", 1e-3), ("bfloat16", 0.1)):
+        (found,) = detector(precision=precision).detect([frame()])
+        assert found.scores[0] == pytest.approx(plain[0].scores[0], abs=tolerance)
+
+
+def test_without_onednn_the_results_are_the_same(monkeypatch):
+    expected = detector().detect([frame()])
+    monkeypatch.setattr("tracker.detect.fuse.has_onednn", lambda: False)
+    agrees = agreement(detector().detect([frame()]), expected, 0.1)
+    assert agrees.share_within(0.99, 1e-3) == 1
+
+
+# ---- number formats -------------------------------------------------------------------------
+
+
+def test_the_first_layers_stay_exact():
+    built = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).eval()
+    parts = take_parts(built.requires_grad_(False), CPU, torch.bfloat16)
+    kinds = [m.weight.dtype for m in parts.backbone.modules() if isinstance(m, Layer)]
+    assert kinds[:3] == [torch.float32] * 3
+    assert set(kinds[3:]) == {torch.bfloat16}
+    with torch.inference_mode():
+        assert parts.backbone(torch.randn(1, 3, 64, 64))[0].dtype == torch.bfloat16
+
+
+def test_a_format_that_the_model_does_not_work_in(monkeypatch, caplog):
+    place = f"{Path(__file__).with_name('tiny_model.py')}:build_large"
+    with pytest.raises(ModelError, match=r"does not work in float16; set detector\.precision"):
+        MaskRCNNDetector(DetectorConfig(model=place, precision="float16"))
+    monkeypatch.setattr(
+        "tracker.detect.inference.find_precision", lambda *_: torch.float16
+    )  # as `auto` finds it on an older GPU
+    with caplog.at_level(logging.INFO):
+        safe = MaskRCNNDetector(DetectorConfig(model=place))
+    assert safe.precision == torch.float32
+    assert "goes on in float32" in caplog.text
+    assert len(safe.detect([frame()])[0])
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_it_is_fast(monkeypatch, units, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    monkeypatch.setattr(hardware, "has_onednn", lambda: True)
+    assert hardware.find_precision("auto", CPU) == expected
+    assert hardware.find_precision("float32", CPU) == torch.float32
+    for capability, kind in (((9, 0), torch.bfloat16), ((7, 5), torch.float16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _d, c=capability: c)
+        assert hardware.find_precision("auto", torch.device("cuda")) == kind
+
+
+def test_convert_keeps_exact_layers_and_integers():
+    layer = Layer(nn.Conv2d(1, 1, 1))
+    layer.exact = True
+    whole = nn.Sequential(layer, Layer(nn.Linear(2, 2)))
+    whole.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+    convert(whole, torch.bfloat16)
+    assert [p.dtype for p in whole.parameters()] == [torch.float32] * 2 + [torch.bfloat16] * 2
+    assert whole.count.dtype == torch.int64
+
+
+# ---- sizes and batches ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(120, 160), (719, 1281), (100, 30), (64, 64)])
+def test_the_canvas_equals_torchvisions_transform(size):
+    built = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=130, max_size=200)
+    picture = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+    expected, _ = built.eval().transform([picture.permute(2, 0, 1).float() / 255])
+    canvas = Canvas(built.transform, size, 2, CPU)
+    canvas.lay(picture[None])
+    assert canvas.resized == expected.image_sizes[0]
+    assert canvas.pixels.shape[2:] == expected.tensors.shape[2:]
+    assert torch.allclose(canvas.pixels[:1], expected.tensors, atol=1e-4)
+    assert not canvas.pixels[1].any()
+
+
+def test_batches_of_any_size_agree():
+    frames = [frame(k) for k in range(7)]
+    alone = detector().detect(frames)
+    for size in (2, 3, 7):
+        found = detector(batch_size=size).detect(frames)
+        agrees = agreement(found, alone, 0.1)
+        assert agrees.total > 40
+        assert agrees.share_within(0.98, 1e-3) == 1
+    one = detector(batch_size=4)
+    for begin in (0, 2, 6):  # a smaller batch after a larger one
+        again = one.detect(frames[begin : begin + 4])
+        agrees = agreement(again, alone[begin : begin + 4], 0.1)
+        assert agrees.share_within(0.98, 1e-3) == 1
+
+
+def test_a_picture_of_the_self_tests_size_gets_its_own_canvas():
+    small = frame(height=128, width=128)
+    (found,) = detector(min_size=200, max_size=400).detect([small])
+    (expected,) = ReferenceDetector(
+        DetectorConfig(model=model(), min_size=200, max_size=400)
+    ).detect([small])
+    assert agreement([found], [expected], 0.1).share_within(0.98, 1e-3) == 1
+
+
+def test_proposals_bound_the_work():
+    few = detector(proposals=5)
+    assert few._module.rpn.post_nms_top_n() == 5
+    assert len(few.detect([frame()])[0]) <= 5 * 3  # each region may be of three classes
+
+
+# ---- overlapping and memory -----------------------------------------------------------------
+
+
+def test_a_stream_gives_what_detect_gives():
+    one = detector(batch_size=2)
+    one._overlaps = True  # as on a GPU
+    batches = [[frame(0), frame(1)], [frame(2, 60, 80), frame(3)], [frame(4)]]
+    streamed = list(one.stream(batches))
+    assert [len(found) for found in streamed] == [2, 2, 1]
+    for batch, found in zip(batches, streamed, strict=True):
+        assert agreement(found, one.detect(batch), 0.1).share_within(1, 0) == 1
+    results = one.stream(iter(batches))
+    next(results)
+    results.close()
+    assert not [t for t in threading.enumerate() if t.name == "prefetch"]
+
+
+def test_errors_in_a_stream_reach_the_caller():
+    one = detector()
+    one._overlaps = True
+
+    def batches():
+        yield [frame(0)]
+        raise OSError("the file ended")
+
+    results = one.stream(batches())
+    assert len(next(results)) == 1
+    with pytest.raises(OSError, match="the file ended"):
+        next(results)
+
+
+def starving(one, most):
+    """Let memory end with more than `most` pixels of pictures at once."""
+    inner = one._fast
+
+    class Starving:
+        forget_size = inner.forget_size
+
+        def __call__(self, pixels):
+            height, width = inner._lay_out(pixels).resized
+            if len(pixels) * height * width > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return inner(pixels)
+
+    one._fast = Starving()
+    return one
+
+
+def test_without_memory_for_a_batch_smaller_ones_go_on(caplog):
+    frames = [frame(k) for k in range(6)]
+    expected = detector().detect(frames)
+    one = starving(detector(batch_size=6), 2 * 128 * 170)
+    found = one.detect(frames)
+    assert agreement(found, expected, 0.1).share_within(0.98, 1e-3) == 1
+    assert one.batch_size == 1
+    assert "6 pictures at once" in one.notes[0]
+    assert one.notes == caplog.messages
+    one.detect(frames)
+    assert len(one.notes) == len(caplog.messages)  # said once
+
+
+def test_without_memory_for_one_picture_it_is_made_smaller():
+    one = starving(detector(min_size=400, max_size=800), 310 * 420)
+    (found,) = one.detect([frame()])
+    assert len(found)
+    assert "min_size 300" in one.notes[-1]
+    hopeless = starving(detector(), 10)
+    with pytest.raises(ModelError, match="memory ran out on cpu with one picture"):
+        hopeless.detect([frame()])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    one = detector()
+    monkeypatch.setattr(one, "_run", lambda _pixels: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        one.detect([frame()])
+
+
+def test_a_thousand_instances_go_through_in_parts(monkeypatch):
+    one = detector(max_detections=1000, score_threshold=0.0)
+    sizes = []
+    inner = FastRCNN._map
+    monkeypatch.setattr(
+        FastRCNN, "_map", lambda self, x, labels: sizes.append(len(x)) or inner(self, x, labels)
+    )
+    monkeypatch.setattr("tracker.detect.network._MASK_CHUNK", 16)
+    (found,) = one.detect([frame()])
+    assert len(found) == sum(sizes) > 60
+    assert max(sizes) == 16
+
+
+def test_memory_settings_are_harmless_elsewhere(monkeypatch):
+    hardware.keep_freed_memory(False)
+    hardware.keep_freed_memory()
+    monkeypatch.setattr("sys.platform", "darwin")
+    hardware.keep_freed_memory()
+
+
+# ---- the reference --------------------------------------------------------------------------
+
+
+def test_the_reference_is_torchvisions_forward():
+    config = DetectorConfig(model=model(), precision="float32", classes=("person", "dog"))
+    frames = [frame(k) for k in range(2)]
+    expected = ReferenceDetector(config).detect(frames)
+    assert set(np.concatenate([d.labels for d in expected]).tolist()) <= {1, 3}
+    agrees = agreement(MaskRCNNDetector(config).detect(frames), expected, 0.1)
+    assert agrees.total > 5
+    assert agrees.extra == 0
+    assert agrees.share_within(0.98, 1e-3) == 1
