@@ -42,6 +42,8 @@ def test_a_run_from_end_to_end(tracker, make_video, tmp_path):
     report = json.loads((folder / "report.json").read_text())
     assert report["finished"]
     assert report["frames"] == report["input"]["frames"] == 20
+    assert report["detector"]["precision"] in ("float32", "bfloat16")
+    assert report["detector"]["notes"] == []
     assert report["input"]["complete"]
     assert set(report["speed"]["stages"]) == {"decode", "detect", "associate", "write"}
     counts = json.loads((folder / "counts.json").read_text())

@@ -167,7 +167,7 @@ def run_to_folder(
             raise error
         _, counts, video = sinks
         notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
-        report = _report(uri, source, stats, error, [note for note in notes if note])
+        report = _report(uri, source, detector, stats, error, [note for note in notes if note])
         try:
             folder.write_json("report.json", report)
             if archive and stats.frames and not error:
@@ -206,6 +206,7 @@ def _build_sinks(
 def _report(
     uri: str,
     source: Source,
+    detector: Detector,
     stats: RunStats,
     error: BaseException | None,
     notes: list[str],
@@ -235,6 +236,7 @@ def _report(
             "declared_frames": read.declared_frames,
             "notes": [redact(note) for note in read.notes],
         },
+        "detector": {**_hardware(detector), "notes": list(getattr(detector, "notes", ()))},
         "output": {"notes": [redact(note) for note in notes]},
         "speed": {
             "wall_s": round(stats.wall_s, 3),
@@ -255,8 +257,7 @@ def _run_toml(uri: str, config: RunConfig, detector: Detector, started: datetime
         "started": started.isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": str(getattr(detector, "device", "")),
-        "threads": getattr(detector, "threads", 0),
+        **_hardware(detector),
         "weights": str(getattr(model, "weights", type(detector).__name__)),
         "weights_sha256": getattr(model, "sha256", None) or "",
         "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
@@ -267,6 +268,16 @@ def _run_toml(uri: str, config: RunConfig, detector: Detector, started: datetime
         f"# A run of Tracker; use it again with: tracker run VIDEO --config run.toml\n{header}\n"
         + (tomli_w.dumps(settings))
     )
+
+
+def _hardware(detector: Detector) -> dict[str, Any]:
+    """Return what the detector ran on and how, where it says so."""
+    return {
+        "device": str(getattr(detector, "device", "")),
+        "precision": str(getattr(detector, "precision", "")).removeprefix("torch."),
+        "threads": getattr(detector, "threads", 0),
+        "batch_size": getattr(detector, "batch_size", 1),
+    }
 
 
 def _version(package: str) -> str:

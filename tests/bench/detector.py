@@ -73,6 +73,7 @@ def main() -> None:
         )
     for size in args.batch[1:]:
         batches(ours["auto"], frames[0], size)
+    reference_parts(reference, frames)
     for name, detector in ours.items():
         parts(name, detector, frames)
     backbones(configs["float32"], ours, frames[0], args.rounds)
@@ -125,6 +126,54 @@ def batches(detector: MaskRCNNDetector, frame: Frame, size: int) -> None:
     for _ in range(4):
         detector.detect([frame] * size)
     print(f"  batch {size}: {4 * size / (time.perf_counter() - began):.1f} fps")
+
+
+def reference_parts(reference: ReferenceDetector, frames: list[Frame]) -> None:
+    """Print how long each part of torchvision's own forward takes."""
+    module = reference._module
+    heads = module.roi_heads
+    places = {
+        "backbone and pyramid": module.backbone,
+        "RPN head": module.rpn.head,
+        "RPN in all": module.rpn,
+        "box RoIAlign": heads.box_roi_pool,
+        "box head": heads.box_head,
+        "box predictor": heads.box_predictor,
+        "mask RoIAlign": heads.mask_roi_pool,
+        "mask head": heads.mask_head,
+        "mask predictor": heads.mask_predictor,
+    }
+    began: dict[str, float] = {}
+    spent: dict[str, float] = {}
+
+    def start(label):
+        return lambda *_: began.__setitem__(label, time.perf_counter())
+
+    def stop(label):
+        return lambda *_: spent.__setitem__(
+            label, spent.get(label, 0.0) + time.perf_counter() - began[label]
+        )
+
+    hooks = []
+    for label, part in places.items():
+        hooks += [
+            part.register_forward_pre_hook(start(label)),
+            part.register_forward_hook(stop(label)),
+        ]
+    keep_freed_memory(False)
+    reference.detect(frames)
+    spent.clear()
+    first = time.perf_counter()
+    reference.detect(frames)
+    whole = time.perf_counter() - first
+    keep_freed_memory(True)
+    for hook in hooks:
+        hook.remove()
+    spent["RPN: top-k, decode, NMS"] = spent.pop("RPN in all") - spent["RPN head"]
+    spent["resize, decode, NMS, paste, crop"] = whole - sum(spent.values())
+    print(f"  parts, torchvision: {whole / len(frames):.4f} s a frame")
+    for label, value in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"    {label:34} {value / len(frames):8.4f} s  {value / whole:6.1%}")
 
 
 def parts(name: str, detector: MaskRCNNDetector, frames: list[Frame]) -> None:

@@ -155,8 +155,9 @@ def print_summary(result: RunResult) -> None:
     if facts or read["notes"]:
         text = "; ".join([", ".join(facts), *read["notes"]] if facts else read["notes"])
         console.print(f"input: {text}", markup=False, highlight=False, soft_wrap=True)
-    for note in report["output"]["notes"]:
-        console.print(f"output: {note}", markup=False, highlight=False, soft_wrap=True)
+    for part in ("detector", "output"):
+        for note in report[part]["notes"]:
+            console.print(f"{part}: {note}", markup=False, highlight=False, soft_wrap=True)
     end = "" if report["finished"] else ", stopped before the end"
     console.print(
         f"{report['frames']} frames in {speed['wall_s']:.1f} s "

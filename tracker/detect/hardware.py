@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -74,10 +75,8 @@ def keep_freed_memory(keep: bool = True) -> None:
     the kernel fills them with zeros page by page, which took up to a third of a run. With False
     malloc does as it would in a program that runs for a while.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
         return
     if keep:
         mallopt(_M_ARENA_MAX, 1)  # one pool for all threads: other pools are capped at 64 MB
@@ -86,3 +85,16 @@ def keep_freed_memory(keep: bool = True) -> None:
     mallopt(_M_TOP_PAD, 64 * 2**20 if keep else 128 * 2**10)
     # Any of these calls ends malloc's own adjusting; this is where that would have led.
     mallopt(_M_MMAP_THRESHOLD, _MOST_MMAP)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what malloc keeps, as after loading, which takes more than running."""
+    if (trim := _glibc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc's own, None where there is another C library."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return getattr(ctypes.CDLL(None), name, None)

@@ -17,6 +17,7 @@ from tracker.detect.hardware import (
     available_cores,
     find_device,
     find_precision,
+    give_back_freed_memory,
     keep_freed_memory,
 )
 from tracker.detect.maskrcnn import LoadedModel, kept_labels, load_model
@@ -71,6 +72,7 @@ class MaskRCNNDetector:
             self._module = self.model.module
             self._prepare(self._module)
         self._test_itself()
+        give_back_freed_memory()
 
     @property
     def sizes(self) -> tuple[int, int] | None:
