@@ -1,5 +1,7 @@
 import logging
+import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +9,21 @@ import pytest
 import torch
 from test_detect import frame, model
 from torch import nn
-from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection import (
+    MaskRCNN,
+    maskrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn_v2,
+)
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from tracker.agreement import agreement
 from tracker.config import DetectorConfig
 from tracker.detect import hardware
 from tracker.detect.canvas import Canvas
-from tracker.detect.fuse import Layer, convert, fuse, tensors_of
+from tracker.detect.fuse import fuse, tensors_of
 from tracker.detect.inference import MaskRCNNDetector
+from tracker.detect.layer import Layer, convert
 from tracker.detect.network import FastRCNN, is_fast
 from tracker.detect.parts import take_parts
 from tracker.detect.reference import ReferenceDetector
@@ -26,7 +34,10 @@ CPU = torch.device("cpu")
 
 
 def detector(**settings):
-    return MaskRCNNDetector(DetectorConfig(model=model(), **{"precision": "float32", **settings}))
+    one = MaskRCNNDetector(DetectorConfig(model=model(), **{"precision": "float32", **settings}))
+    assert one._fast is not None
+    assert not one.notes
+    return one
 
 
 def fused(module, example):
@@ -53,7 +64,7 @@ def test_roi_align_equals_torchvisions(side, ratio, levels):
     boxes[3] = torch.tensor([10.0, 10, 10, 10])
     which = torch.arange(80) // 40
     pool = MultiScaleRoIAlign([str(k) for k in range(levels)], side, ratio)
-    assert takes(pool)
+    assert takes(pool, CPU)
     named = {str(k): f for k, f in enumerate(features)}
     expected = pool(named, [boxes[:40], boxes[40:]], [(height, width)] * images)
     last = [f.contiguous(memory_format=torch.channels_last) for f in features]
@@ -76,8 +87,10 @@ def test_roi_align_of_one_table_is_the_same(monkeypatch):
 
 
 def test_other_pools_are_left_to_themselves():
-    assert not takes(MultiScaleRoIAlign(["0"], 7, 0))  # as many samples as the box has pixels
-    assert not takes(type("Own", (MultiScaleRoIAlign,), {})(["0"], 7, 2))
+    assert not takes(MultiScaleRoIAlign(["0"], 7, 0), CPU)  # as many samples as the box has pixels
+    assert not takes(MultiScaleRoIAlign(["0"], (7, 14), 2), CPU)
+    assert not takes(type("Own", (MultiScaleRoIAlign,), {})(["0"], 7, 2), CPU)
+    assert not takes(MultiScaleRoIAlign(["0"], 7, 2), torch.device("mps"))
 
 
 # ---- fusing ---------------------------------------------------------------------------------
@@ -165,7 +178,7 @@ def test_a_model_that_cannot_be_traced_detects_the_same(monkeypatch):
 
 def test_without_onednn_the_results_are_the_same(monkeypatch):
     expected = detector().detect([frame()])
-    monkeypatch.setattr("tracker.detect.fuse.has_onednn", lambda: False)
+    monkeypatch.setattr("tracker.detect.layer.has_onednn", lambda: False)
     agrees = agreement(detector().detect([frame()]), expected, 0.1)
     assert agrees.share_within(0.99, 1e-3) == 1
 
@@ -225,6 +238,143 @@ def test_convert_keeps_exact_layers_and_integers():
     assert whole.count.dtype == torch.int64
 
 
+class Pyramid(nn.Module):
+    """A small backbone of two levels, with a norm that is not folded."""
+
+    out_channels = 8
+
+    def __init__(self, norm=None):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, 4, 1)
+        self.norm = norm or nn.GroupNorm(2, 8)
+        self.second = nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x):
+        x = self.norm(self.first(x)).relu()
+        return {"0": x, "1": self.second(x)}
+
+
+def build(backbone, **settings):
+    torch.manual_seed(0)
+    built = MaskRCNN(
+        backbone,
+        num_classes=settings.pop("num_classes", 4),
+        rpn_anchor_generator=AnchorGenerator(((24,), (48,)), ((0.5, 1.0, 2.0),) * 2),
+        box_roi_pool=settings.pop("pool", MultiScaleRoIAlign(["0", "1"], 7, 2)),
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1"], 14, 2),
+        **{"min_size": 128, "max_size": 256, "box_score_thresh": 0.05, **settings},
+    )
+    nn.init.normal_(built.roi_heads.box_predictor.cls_score.weight, std=0.6)
+    return built.eval().requires_grad_(False)
+
+
+def compare(built, dtype=torch.float32, pictures=3):
+    """Run a model by itself and rewritten; return both results of several pictures."""
+    results = []
+    shots = [torch.from_numpy(frame(k).image.copy()) for k in range(pictures)]
+    with torch.inference_mode():
+        expected = [built([s.permute(2, 0, 1).float() / 255])[0] for s in shots]
+        fast = FastRCNN(built, CPU, dtype)
+        for shot, right in zip(shots, expected, strict=True):
+            results.append((fast(shot[None]), right))
+    return results
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"fixed_size": (160, 128)},
+        {"pool": MultiScaleRoIAlign(["0", "1"], (7, 7), 0)},
+        {"rpn_score_thresh": 0.999999},  # no proposals at all
+        {"box_score_thresh": 0.999999},  # no detections
+        {"rpn_pre_nms_top_n_test": 50, "rpn_post_nms_top_n_test": 20},
+    ],
+    ids=lambda s: next(iter(s), "plain"),
+)
+def test_a_pyramid_answers_as_torchvisions_forward(settings):
+    for found, right in compare(build(Pyramid(), **settings)):
+        assert len(found.boxes) == len(right["boxes"])
+        assert torch.allclose(found.boxes, right["boxes"], atol=0.02)
+        assert torch.allclose(found.scores, right["scores"], atol=1e-4)
+        assert found.labels.tolist() == right["labels"].tolist()
+
+
+def test_a_backbone_that_works_in_place():
+    class InPlace(Pyramid):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5))
+
+    for found, right in compare(build(InPlace())):
+        assert torch.allclose(found.boxes, right["boxes"], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "norm", [lambda: nn.GroupNorm(2, 8), lambda: nn.InstanceNorm2d(8, affine=True)]
+)
+def test_layers_that_are_not_fused_work_in_half_precision_or_say_so(monkeypatch, norm):
+    place = types.ModuleType("place_of_a_model")
+    place.build = lambda: build_with_categories(Pyramid(norm()))
+    monkeypatch.setitem(sys.modules, "place_of_a_model", place)
+    monkeypatch.setattr("tracker.detect.inference.find_precision", lambda *_: torch.bfloat16)
+    one = MaskRCNNDetector(DetectorConfig(model="place_of_a_model:build"))
+    assert one._fast is not None
+    assert one.precision == torch.bfloat16 or "goes on in float32" in one.notes[0]
+    assert len(one.detect([frame()])) == 1
+
+
+def test_layers_whose_results_are_very_large_pass_infinity_and_nan_on():
+    """The packed kernels turn NaN into 0, and an overflow into objects that are not there."""
+    block = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU())
+    block[0].weight.data.mul_(1e33)
+    fast = fused(block, torch.randn(1, 4, 8, 8))
+    (layer,) = (m for m in fast.modules() if isinstance(m, Layer))
+    assert layer.careful
+    assert fast(torch.full((1, 4, 8, 8), float("nan"))).isnan().all()
+
+
+def test_features_that_are_not_finite_are_an_error():
+    fast = FastRCNN(build(Pyramid(nn.Identity())), CPU, torch.float32)
+    layer = [m for m in fast._parts.backbone.modules() if isinstance(m, Layer)][-1]
+    with torch.inference_mode():
+        layer.bias.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="not finite"):
+            fast(torch.zeros((1, 120, 160, 3), dtype=torch.uint8))
+
+
+def test_a_model_that_cannot_be_rewritten_runs_as_it_is(monkeypatch):
+    class Levels(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, features):
+            logits, deltas = self.inner(features)
+            return [x + k for k, x in enumerate(logits)], deltas
+
+    def factory():
+        built = build_with_categories(Pyramid())
+        built.rpn.head = Levels(built.rpn.head)
+        return built
+
+    place = types.ModuleType("place_of_a_model")
+    place.build = factory
+    monkeypatch.setitem(sys.modules, "place_of_a_model", place)
+    config = DetectorConfig(model="place_of_a_model:build")
+    one = MaskRCNNDetector(config)
+    assert one._fast is None
+    assert "does not treat all levels alike" in one.notes[0]
+    shots = [frame(k) for k in range(2)]
+    expected = ReferenceDetector(config).detect(shots)
+    assert agreement(one.detect(shots), expected, 0.1).share_within(0.99, 1e-3) == 1
+
+
+def build_with_categories(backbone):
+    built = build(backbone)
+    built.categories = ["__background__", "a", "b", "c"]
+    return built
+
+
 # ---- sizes and batches ----------------------------------------------------------------------
 
 
@@ -276,7 +426,7 @@ def test_proposals_bound_the_work():
 
 def test_a_stream_gives_what_detect_gives():
     one = detector(batch_size=2)
-    one._overlaps = True  # as on a GPU
+    one.overlaps = True  # as on a GPU
     batches = [[frame(0), frame(1)], [frame(2, 60, 80), frame(3)], [frame(4)]]
     streamed = list(one.stream(batches))
     assert [len(found) for found in streamed] == [2, 2, 1]
@@ -290,7 +440,7 @@ def test_a_stream_gives_what_detect_gives():
 
 def test_errors_in_a_stream_reach_the_caller():
     one = detector()
-    one._overlaps = True
+    one.overlaps = True
 
     def batches():
         yield [frame(0)]
@@ -363,10 +513,12 @@ def test_a_thousand_instances_go_through_in_parts(monkeypatch):
 
 
 def test_memory_settings_are_harmless_elsewhere(monkeypatch):
-    hardware.keep_freed_memory(False)
-    hardware.keep_freed_memory()
+    calls = []
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda _name: calls.append(1))
     monkeypatch.setattr("sys.platform", "darwin")
     hardware.keep_freed_memory()
+    hardware.give_back_freed_memory()
+    assert not calls
 
 
 # ---- the reference --------------------------------------------------------------------------

@@ -224,7 +224,7 @@ def test_the_frames_that_a_batch_spans_are_few(make):
             taken.append(frame.index)
             yield frame
 
-    batch_size, every, gate = 8, 8, threading.Event()
+    batch_size, every, gate = SPAN // 8, 8, threading.Event()
     detector = make(gate=gate)
     detected = _detect(detector, counted(), batch_size, every, Stage())
     threading.Timer(0.2, gate.set).start()

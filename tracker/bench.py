@@ -29,7 +29,7 @@ class Row:
 
     name: str
     settings: dict[str, int | str]  # of [detector], that differ
-    seconds: float  # a frame, median
+    seconds: float  # a frame: median, or mean where frames are carried
     spread: tuple[float, float]  # s, least and largest
     agreement: Agreement | None  # with torchvision's own loop, or with the default; None for itself
 

@@ -16,7 +16,7 @@ from tracker.types import Associator, Detections, Detector, Frame, FrameResult, 
 T = TypeVar("T")
 Detected = tuple[Frame, Detections | None]  # None: the frame was not shown to the detector
 DEPTH = 4  # frames that wait between two stages; bounds the memory
-SPAN = 64  # frames, undetected ones included, that a batch may span; bounds it too
+SPAN = 16  # frames that a batch with undetected ones may span; several batches may be under way
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ def stream(
         if live:
             found = _detect_live(detector, decoded, every, stages["detect"])
         else:
-            size = max(1, min(batch_size, SPAN // every))
+            size = batch_size if every == 1 else max(1, min(batch_size, SPAN // every))
             found = _detect(detector, decoded, size, every, stages["detect"])
         yield from staged(_associate(associator, staged(found), stages["associate"]))
 
@@ -207,7 +207,9 @@ def _detect(
             yield batch
 
     own = getattr(detector, "stream", None)
-    results = _worked(own(batches()) if own else map(detector.detect, batches()), waiting, stage)
+    # One that works ahead waits for frames while it computes: its time is all that passes.
+    idle = Stage() if getattr(detector, "overlaps", False) else waiting
+    results = _worked(own(batches()) if own else map(detector.detect, batches()), idle, stage)
     with closing(results):
         for found in results:
             stage.frames += len(found)

@@ -155,7 +155,8 @@ class MaskTracker:
         self._now = time
         self.late = []
         self.frames += 1
-        self._forget(time)
+        # Nobody is missed where nobody was looked for.
+        self._forget(time if boxes is not None or self._detected is None else self._detected)
         tracks = self._tracks
         place, covariance = tracks.mean[:, :2, 0].copy(), tracks.covariance
         self._predict(step)
@@ -340,6 +341,9 @@ class MaskTracker:
         if not len(rows):
             return Tracks.empty()
         rows = rows[np.argsort(tracks.id[rows])]
+        if carried and self._size:  # who was carried out of the picture is not there
+            box = tracks.box[rows]
+            rows = rows[((box[:, 2:] > 0) & (box[:, :2] < self._size)).all(axis=1)]
         seen = tracks.source[rows] >= 0
         predicted = cxcywh_to_xyxy(tracks.seen_part[rows])
         masks: list[Mask | None] = [

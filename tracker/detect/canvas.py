@@ -41,7 +41,10 @@ class Canvas:
         if self.resized != self.source:
             pixels = F.interpolate(pixels, size=self.resized, mode="bilinear", align_corners=False)
         pixels = torch.addcmul(self._shift, pixels, self._scale)
-        self.pixels[: len(pictures), :, :height, :width] = pixels
+        taken = self.pixels[: len(pictures)]
+        taken[..., :height, :width] = pixels
+        taken[..., height:, :] = 0  # a backbone that works in place leaves something there
+        taken[..., width:] = 0
 
     def anchors(self, generator: Any, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the (A, 4) anchors of all levels, made at the first call."""

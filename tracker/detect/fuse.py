@@ -1,4 +1,4 @@
-"""Fuse the convolutions and linear layers of a module with what follows them, and pack weights."""
+"""Rewrite a module: batch norms folded, additions and activations taken into the layers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tracker.detect.hardware import has_onednn
+from tracker.detect.layer import Layer
 
 log = logging.getLogger(__name__)
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+_LARGE = 1e30  # values on a test picture that may overflow on another
 _TOLERANCE = 1e-3  # of the largest value, float32: a fused module must answer as the original does
 
 
@@ -36,7 +37,8 @@ def fuse(
             fused = fx.GraphModule(module, graph)
             _fold_batch_norms(fused)
             _fuse_layers(fused, example)
-            found = tensors_of(fused(example))
+            _watch_large_values(fused, example)
+            found = tensors_of(fused(example.clone()))  # parts may work in place
     except Exception as exc:  # whatever the user's module does that a trace cannot follow
         why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
         log.info("%s runs as it is, for it cannot be traced (%s)", name, why)
@@ -45,125 +47,6 @@ def fuse(
         log.info("%s runs as it is, for its fused form answers otherwise", name)
         return module
     return fused
-
-
-class Layer(nn.Module):
-    """A convolution or linear layer with bias, an optional addition and a clamp, in one call."""
-
-    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(layer.weight.detach(), requires_grad=False)
-        bias = layer.bias
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.low, self.high = -math.inf, math.inf  # bounds of the activation
-        self.exact = False  # stays in float32 whatever the others are in
-        self.kind = type(layer)
-        self.geometry: tuple[Any, ...] = ()
-        if not isinstance(layer, nn.Linear):
-            padding = cast(tuple[int, ...], layer.padding)
-            self.geometry = (padding, layer.stride, layer.dilation, layer.groups)
-            self.output_padding = getattr(layer, "output_padding", (0, 0))
-        self._packed: torch.Tensor | None = None
-        self._packed_for: tuple[int, ...] = ()
-
-    def clamp(self, low: float, high: float) -> None:
-        """Add a clamp behind whatever clamp is already there."""
-        self.low, self.high = (min(max(v, low), high) for v in (self.low, self.high))
-
-    def forward(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
-        x = x.to(self.weight.dtype)
-        if other is not None:
-            other = other.to(x.dtype)
-        if _packs(x):
-            return self._packed_call(x, other)
-        y = self._plain_call(x)
-        if other is not None:
-            y = y + other
-        return y.clamp(self.low, self.high) if self._bounded else y
-
-    @property
-    def _bounded(self) -> bool:
-        return (self.low, self.high) != (-math.inf, math.inf)
-
-    def _plain_call(self, x: torch.Tensor) -> torch.Tensor:
-        if self.kind is nn.Linear:
-            return F.linear(x, self.weight, self.bias)
-        padding, stride, dilation, groups = self.geometry
-        if self.kind is nn.ConvTranspose2d:
-            return F.conv_transpose2d(
-                x, self.weight, self.bias, stride, padding, self.output_padding, groups, dilation
-            )
-        return F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
-
-    def _packed_call(self, x: torch.Tensor, other: torch.Tensor | None) -> torch.Tensor:
-        kernels = torch.ops.mkldnn
-        weight = self._pack(x)
-        activation: tuple[str, list[float]] = ("none", [])
-        if (self.low, self.high) == (0.0, math.inf):
-            activation = ("relu", [])
-        elif self._bounded:
-            activation = ("hardtanh", [self.low, self.high])
-        if self.kind is nn.Linear:
-            y = kernels._linear_pointwise(x, weight, self.bias, *activation, "")
-        elif self.kind is nn.ConvTranspose2d:
-            padding, stride, dilation, groups = self.geometry
-            y = kernels._convolution_transpose_pointwise(
-                x, weight, self.bias, padding, self.output_padding, stride, dilation, groups,
-                *activation, "",
-            )  # fmt: skip
-        elif other is None:
-            y = kernels._convolution_pointwise(
-                x, weight, self.bias, *self.geometry, *activation, ""
-            )
-        else:
-            unary, scalars = activation
-            name = None if unary == "none" else unary
-            y = kernels._convolution_pointwise.binary(
-                x, other, weight, self.bias, *self.geometry, "add", 1.0, name, scalars, ""
-            )
-        return cast(torch.Tensor, y)
-
-    def _pack(self, x: torch.Tensor) -> torch.Tensor:
-        """Lay the weights out for the kernel that suits this size of picture."""
-        size = tuple(x.shape[1:])
-        if self._packed is None or (self._packed_for != size and self.kind is nn.Conv2d):
-            kernels, weight = torch.ops.mkldnn, self.weight.detach()
-            padding, stride, dilation, groups = self.geometry or ((), (), (), 1)
-            if self.kind is nn.Linear:
-                self._packed = kernels._reorder_linear_weight(weight, None)
-            elif self.kind is nn.ConvTranspose2d:
-                self._packed = kernels._reorder_convolution_transpose_weight(
-                    weight, padding, self.output_padding, stride, dilation, groups, x.shape
-                )
-            else:
-                self._packed = kernels._reorder_convolution_weight(
-                    weight, padding, stride, dilation, groups, x.shape
-                )
-            self._packed_for = size
-        return cast(torch.Tensor, self._packed)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Layer:
-        self._packed = None  # what moves the weights makes the packed ones stale
-        return cast(Layer, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
-
-
-def convert(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Bring a module into a number format, but for the layers that stay exact."""
-    for part in module.modules():
-        if not (isinstance(part, Layer) and part.exact):
-            part._apply(  # type: ignore[no-untyped-call]
-                lambda t: t.to(dtype) if t.is_floating_point() else t, recurse=False
-            )
-    return module
-
-
-def _packs(x: torch.Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.numel() > 0
-        and has_onednn()
-    )
 
 
 class _Tracer(fx.Tracer):
@@ -183,6 +66,8 @@ def _fold_batch_norms(fused: fx.GraphModule) -> None:
         layer = modules.get(before.target) if before.op == "call_module" else None
         if not isinstance(layer, nn.Conv2d) or len(before.users) > 1 or norm.running_var is None:
             continue
+        if sum(other.target == before.target for other in fused.graph.nodes) > 1:
+            continue  # the layer is used elsewhere without this norm
         scale = (cast(torch.Tensor, norm.running_var) + norm.eps).rsqrt()
         weight, shift = norm.weight, norm.bias
         scale = scale if weight is None else scale * weight
@@ -213,7 +98,7 @@ def _fuse_layers(fused: fx.GraphModule, example: torch.Tensor) -> None:
     graph, modules = fused.graph, dict(fused.named_modules())
     order = {node: k for k, node in enumerate(graph.nodes)}
     shapes = _Shapes(fused)
-    shapes.run(example)
+    shapes.run(example.clone())
     for node in list(graph.nodes):
         source = modules.get(node.target) if node.op == "call_module" else None
         if not _fusible(source):
@@ -224,7 +109,11 @@ def _fuse_layers(fused: fx.GraphModule, example: torch.Tensor) -> None:
         node.target = path
         if isinstance(source, nn.Linear):
             _take_flatten(graph, node, layer, shapes.found)
-        if isinstance(source, nn.Conv2d) and (addition := _addition(node, order, shapes.found)):
+        joined = False
+        if isinstance(source, nn.Conv2d) and (
+            addition := _addition(node, order, shapes.found, modules)
+        ):
+            joined = True
             (other,) = (arg for arg in addition.args if arg is not node)
             with graph.inserting_before(addition):
                 call = graph.call_module(path, (node.args[0], other))
@@ -235,6 +124,8 @@ def _fuse_layers(fused: fx.GraphModule, example: torch.Tensor) -> None:
             graph.erase_node(node)
             node = call
         while len(node.users) == 1 and (bounds := _clamp(next(iter(node.users)), modules)):
+            if joined and bounds != (0.0, math.inf):
+                break  # behind an addition the kernels know no other activation than relu
             user = next(iter(node.users))
             layer.clamp(*bounds)
             user.replace_all_uses_with(node)
@@ -242,6 +133,19 @@ def _fuse_layers(fused: fx.GraphModule, example: torch.Tensor) -> None:
     fused.delete_all_unused_submodules()
     graph.lint()
     fused.recompile()
+
+
+def _watch_large_values(fused: fx.GraphModule, example: torch.Tensor) -> None:
+    """Run layers with very large results by plain kernels: packed ones turn NaN into 0."""
+
+    def look(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        cast(Layer, layer).careful |= not float(output.abs().max()) < _LARGE
+
+    layers = [module for module in fused.modules() if isinstance(module, Layer)]
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    fused(example.clone())
+    for hook in hooks:
+        hook.remove()
 
 
 class _Shapes(fx.Interpreter):
@@ -266,19 +170,38 @@ def _fusible(module: nn.Module | None) -> bool:
 
 
 def _addition(
-    node: fx.Node, order: dict[fx.Node, int], shapes: dict[fx.Node, torch.Size]
+    node: fx.Node,
+    order: dict[fx.Node, int],
+    shapes: dict[fx.Node, torch.Size],
+    modules: dict[str, nn.Module],
 ) -> fx.Node | None:
-    """Return the sum of this layer's result and one that is ready before it, if there is one."""
+    """Return the sum of this layer's result and another of its shape, if that is its only use."""
     if len(node.users) != 1:
         return None
     user = next(iter(node.users))
-    if user.target not in _ADD or len(user.args) != 2 or user.kwargs:
+    if user.op == "call_module" or user.target not in _ADD or len(user.args) != 2 or user.kwargs:
         return None
     others = [arg for arg in user.args if isinstance(arg, fx.Node) and arg is not node]
-    if len(others) != 1 or shapes.get(others[0]) != shapes.get(node) or user.args[0] is others[0]:
-        return None if len(others) != 1 or shapes.get(others[0]) != shapes.get(node) else user
-    # The layer moves to where the sum is, so its own input must not be changed until then.
-    return user if order.get(others[0], math.inf) < order[user] else None
+    if len(others) != 1 or shapes.get(others[0]) != shapes.get(node):
+        return None
+    if user.args[0] is others[0] and _changes_its_input(user, modules):
+        return None  # it changes the other one, which somebody may still look at
+    # The layer moves to where the sum is, so its input must not be changed until then.
+    source = cast(fx.Node, node.args[0])
+    for reader in source.users:
+        if order[node] < order.get(reader, -1) < order[user] and _changes_its_input(
+            reader, modules
+        ):
+            return None
+    return user
+
+
+def _changes_its_input(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules.get(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_")
+    return node.target is operator.iadd or bool(node.kwargs.get("inplace", False))
 
 
 def _clamp(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[float, float] | None:
@@ -286,7 +209,11 @@ def _clamp(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[float, float] 
     module = modules.get(str(node.target)) if node.op == "call_module" else None
     if isinstance(module, nn.Hardtanh):  # ReLU6 too
         return module.min_val, module.max_val
-    if isinstance(module, nn.ReLU) or node.target in (F.relu, torch.relu, "relu", "relu_"):
+    if isinstance(module, nn.ReLU):
+        return 0.0, math.inf
+    if node.op == "call_module":  # which may bear any name
+        return None
+    if node.target in (F.relu, torch.relu, "relu", "relu_"):
         return 0.0, math.inf
     if node.target in ("clamp", "clamp_", torch.clamp):
         names = ("min", "max")

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
 from tracker.detect.hardware import (
@@ -50,27 +51,19 @@ class MaskRCNNDetector:
         self.threads = self.config.threads or available_cores()
         torch.set_num_threads(self.threads)
         if self.device.type == "cpu":
-            keep_freed_memory()
+            keep_freed_memory()  # of the whole process: most of what it allocates is ours
         self.model: LoadedModel = load_model(self.config)
         self.categories = self.model.categories
         self.precision = find_precision(self.config.precision, self.device)
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
-        self._overlaps = self.device.type != "cpu"  # else these cores would do it all anyway
+        self.overlaps = self.device.type != "cpu"  # else these cores would do it all anyway
         self.notes: list[str] = []  # what the user should know of how it ran
         self._kept = kept_labels(self.config.classes, self.categories)
         self._module = self.model.module
         self._fast: FastRCNN | None = None
-        try:
-            self._prepare(self._module)
-        except PrecisionError as exc:
-            if self.config.precision != "auto":
-                hint = "set detector.precision to float32"
-                raise ModelError(f"{self.model.name}: {exc}; {hint}") from exc
-            log.info("%s: %s; goes on in float32", self.model.name, exc)
-            self.precision = torch.float32
-            self.model = load_model(self.config)
-            self._module = self.model.module
-            self._prepare(self._module)
+        self._move(self._module)
+        while is_fast(self._module) and not self._rewrite():
+            pass  # once more, in float32
         self._test_itself()
         give_back_freed_memory()
 
@@ -97,10 +90,11 @@ class MaskRCNNDetector:
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[list[Detections]]:
         """Yield what `detect` returns for each batch, with the device kept busy in between.
 
-        While one batch is computed, the next is uploaded and the masks of the last are cropped,
-        each in its own thread: worth it where the model does not run on these cores.
+        While one batch is computed, the next is made ready and the masks of the last are cropped,
+        each in its own thread: worth it where the model does not run on these cores. On the device
+        itself copies wait their turn behind the kernels.
         """
-        if not self._overlaps:
+        if not self.overlaps:
             yield from map(self.detect, batches)
             return
 
@@ -137,10 +131,11 @@ class MaskRCNNDetector:
             part = pixels[len(found) : len(found) + max(self.batch_size, 1)]
             try:
                 found += self._run(part)
+                continue
             except (RuntimeError, MemoryError) as exc:
                 if not _out_of_memory(exc):
                     raise
-                self._make_room(len(part), exc)
+            self._make_room(len(part))  # only here is nothing left that holds the failed call's
         return found
 
     def _run(self, pixels: torch.Tensor) -> list[Found]:
@@ -212,8 +207,10 @@ class MaskRCNNDetector:
 
     # ---- memory -----------------------------------------------------------------------------
 
-    def _make_room(self, pictures: int, error: BaseException) -> None:
+    def _make_room(self, pictures: int) -> None:
         """Take fewer pictures at once, then smaller ones; raise ModelError at the end of that."""
+        if self._fast is not None:
+            self._fast.forget_size()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if pictures > 1:
@@ -225,11 +222,9 @@ class MaskRCNNDetector:
             raise ModelError(
                 f"{self.model.name}: memory ran out on {self.device} with one picture; "
                 "free some, or take a smaller model"
-            ) from error
+            )
         low, high = (int(side * _SHRINK) for side in self.sizes)
         transform.min_size, transform.max_size = (low,), high
-        if self._fast is not None:
-            self._fast.forget_size()
         self._note(
             f"memory ran out with one picture; goes on with min_size {low} "
             f"and max_size {high}, so small objects may be missed"
@@ -241,24 +236,42 @@ class MaskRCNNDetector:
 
     # ---- set-up -----------------------------------------------------------------------------
 
-    def _prepare(self, module: nn.Module) -> None:
-        config = self.config
+    def _move(self, module: nn.Module) -> None:
         try:
             module.to(self.device)
         except (RuntimeError, AssertionError) as exc:
             why = str(exc).partition("\n")[0]
-            raise ModelError(f"{config.model} does not fit on {self.device}: {why}") from exc
-        if is_fast(module):
-            module.to("cpu")  # the parts are tried there
-            try:
-                self._fast = FastRCNN(
-                    module, self.device, self.precision, labels=self._kept,
-                    embeddings=self.embeddings,
-                )  # fmt: skip
-            except FloatingPointError as exc:
-                raise ModelError(f"{self.model.name}: {exc}") from exc
-        else:
-            log.info("%s has stages of its own and runs as it is", self.model.name)
+            raise ModelError(f"{self.model.name} does not fit on {self.device}: {why}") from exc
+
+    def _rewrite(self) -> bool:
+        """Make the fast equivalent; return False where another try in float32 may do it.
+
+        A model that cannot be rewritten at all is loaded again and runs as it is.
+        """
+        try:
+            self._fast = FastRCNN(
+                cast(GeneralizedRCNN, self._module.to("cpu")),  # its parts are tried there
+                self.device,
+                self.precision,
+                labels=self._kept,
+                embeddings=self.embeddings,
+            )
+            return True
+        except FloatingPointError as exc:
+            raise ModelError(f"{self.model.name}: {exc}") from exc
+        except PrecisionError as exc:
+            if self.config.precision != "auto":
+                hint = "set detector.precision to float32"
+                raise ModelError(f"{self.model.name}: {exc}; {hint}") from exc
+            self._note(f"{exc}; goes on in float32")
+        except Exception as exc:  # whatever a model of the user's does that no part can be tried
+            why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
+            self._note(f"the model runs as it is, and slower ({why})")
+        self.precision = torch.float32
+        self.model = load_model(self.config)
+        self._module = self.model.module
+        self._move(self._module)
+        return "as it is" in self.notes[-1]
 
     def _test_itself(self) -> None:
         """Run a picture of noise, so that a broken model is found before the video is opened."""
@@ -287,4 +300,5 @@ def _out_of_memory(error: BaseException) -> bool:
     """Tell a lack of memory from other errors; on the CPU torch only says it in words."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    said = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return any(words in str(error) for words in said)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -39,9 +40,11 @@ def is_fast(module: nn.Module) -> bool:
     """Tell whether every stage of the model is torchvision's own, so that FastRCNN equals it."""
     return (
         isinstance(module, GeneralizedRCNN)
+        and type(module).forward is GeneralizedRCNN.forward
         and type(module.transform) is GeneralizedRCNNTransform
         and type(module.rpn) is RegionProposalNetwork
         and type(module.roi_heads) is RoIHeads
+        and {type(module.rpn.box_coder), type(module.roi_heads.box_coder)} == {BoxCoder}
     )
 
 
@@ -68,6 +71,7 @@ class FastRCNN:
         self._rpn: Any = module.rpn
         self._heads: Any = module.roi_heads
         self._canvas: Canvas | None = None
+        self._sound = torch.ones((), dtype=torch.bool, device=device)
         self._parts = take_parts(module, device, dtype)
 
     # ---- one batch --------------------------------------------------------------------------
@@ -124,7 +128,7 @@ class FastRCNN:
             )
             boxes.append(clip_boxes_to_image(decoded, canvas.resized).view(count, -1, 4))
             scores.append(best.sigmoid())
-        self._check(*logits)
+        self._check(*features, *logits, *deltas)
         return self._suppress_proposals(boxes, scores)
 
     def _check(self, *values: torch.Tensor) -> None:
@@ -167,8 +171,7 @@ class FastRCNN:
                 self._parts.box_head(pooled).to(torch.float32)
             )
         else:
-            empty = boxes.new_zeros(0, 2)
-            logits, deltas = empty, boxes.new_zeros(0, 8)
+            logits, deltas = boxes.new_zeros(0, 2), boxes.new_zeros(0, 8)
         self._check(logits, deltas)
         if not self._sound:
             raise FloatingPointError("what it sees in a picture is not finite")
@@ -177,7 +180,7 @@ class FastRCNN:
         wanted = probabilities > heads.score_thresh
         wanted[:, 0] = False  # background
         row, label = wanted.nonzero(as_tuple=True)
-        deltas = deltas.view(len(boxes), -1, 4)
+        deltas = deltas.view(len(boxes), deltas.shape[1] // 4, 4)
         delta = deltas[row, label if deltas.shape[1] == classes else torch.zeros_like(label)]
         found = heads.box_coder.decode_single(delta, boxes[row])
         found = clip_boxes_to_image(found, canvas.resized)
@@ -233,7 +236,7 @@ class FastRCNN:
         images: torch.Tensor,
         canvas: Canvas,
     ) -> torch.Tensor:
-        if takes(pool):
+        if takes(pool, self.device):
             levels = [v for k, v in features.items() if k in pool.featmap_names]
             return roi_align(levels, boxes, images, pool, canvas.resized)
         # Another pooling: in the form that its kernel is fastest in and always takes.

@@ -13,7 +13,8 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from tracker.detect.canvas import statistics
-from tracker.detect.fuse import Layer, convert, fuse, tensors_of
+from tracker.detect.fuse import fuse, tensors_of
+from tracker.detect.layer import Layer, convert
 
 _EXAMPLE = 128  # px: side of the picture on which the parts are tried
 _EXACT = 1  # layers of the backbone in float32: bfloat16 would round the picture's own 8 bits
@@ -44,7 +45,8 @@ def take_parts(module: GeneralizedRCNN, device: torch.device, dtype: torch.dtype
     """Return the parts of a model that lies on the CPU, on `device`; the module is left hollow.
 
     Raises FloatingPointError where a part answers a test picture with what is not finite, and
-    PrecisionError where it does so, or answers something else, in `dtype`.
+    PrecisionError where it does so, or answers something else, in `dtype`; whatever a part raises
+    that cannot be tried so.
     """
 
     def place(part: nn.Module, example: torch.Tensor, name: str, exact: int = 0) -> nn.Module:
@@ -53,11 +55,15 @@ def take_parts(module: GeneralizedRCNN, device: torch.device, dtype: torch.dtype
     backbone: Any = module.backbone
     rpn: Any = module.rpn
     heads: Any = module.roi_heads
-    picture = torch.rand(1, 3, _EXAMPLE, _EXAMPLE, generator=torch.Generator().manual_seed(0))
+    width, height = module.transform.fixed_size or (_EXAMPLE, _EXAMPLE)
+    picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     mean, std = statistics(module.transform, torch.device("cpu"))
     picture = (picture - mean) / std
     with torch.inference_mode():
-        features = _as_dict(backbone(picture))
+        features = _as_dict(backbone(picture.clone()))
+        if not all(torch.isfinite(level).all() for level in features.values()):
+            raise FloatingPointError("on a test picture the backbone answers what is not finite")
+        _check_levels(rpn.head, list(features.values()))
     level = next(iter(features.values()))
     regions = _regions_like(level, heads.box_roi_pool)
     parts = Parts(
@@ -70,7 +76,7 @@ def take_parts(module: GeneralizedRCNN, device: torch.device, dtype: torch.dtype
     if heads.has_mask():
         regions = _regions_like(level, heads.mask_roi_pool)
         with torch.inference_mode():
-            hidden = heads.mask_head(regions)
+            hidden = heads.mask_head(regions.clone())
         parts.mask_head = place(heads.mask_head, regions, "the mask head")
         predictor = heads.mask_predictor
         if type(predictor) is MaskRCNNPredictor and _is_pointwise(predictor.mask_fcn_logits):
@@ -99,7 +105,7 @@ def _place(
     On the CPU fused activations turn NaN into 0, so a model that overflows must be found here.
     """
     with torch.inference_mode():
-        expected = tensors_of(part(example))
+        expected = [tensor.clone() for tensor in tensors_of(part(example.clone()))]
     if not all(torch.isfinite(tensor).all() for tensor in expected):
         raise FloatingPointError(f"on a test picture {name} answers what is not finite")
     placed = fuse(part, example, expected, name)
@@ -111,12 +117,15 @@ def _place(
     placed = convert(placed.to(device), dtype).to(memory_format=torch.channels_last)
     if dtype != torch.float32:
         sample = example.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            found = tensors_of(placed(sample))
+        kind = str(dtype).removeprefix("torch.")
+        try:
+            with torch.inference_mode():
+                found = tensors_of(placed(sample))
+        except RuntimeError as exc:  # layers that do not take another format than their own
+            raise PrecisionError(f"{name} does not run in {kind}") from exc
         for value, right in zip(found, expected, strict=True):
             error = (value.cpu().float() - right).norm() / right.norm().clamp(min=1e-12)
             if not error <= _MOST_LOSS:  # NaN too
-                kind = str(dtype).removeprefix("torch.")
                 raise PrecisionError(f"{name} does not work in {kind}")
     return placed
 
@@ -161,8 +170,16 @@ def _as_dict(features: Any) -> dict[str, torch.Tensor]:
 
 def _regions_like(level: torch.Tensor, pool: Any) -> torch.Tensor:
     """Return two regions of features, as the heads get them."""
-    side = pool.output_size[0]
-    return F.interpolate(level, size=(side, side)).repeat(2, 1, 1, 1)
+    return F.interpolate(level, size=tuple(pool.output_size)).repeat(2, 1, 1, 1)
+
+
+def _check_levels(head: nn.Module, levels: list[torch.Tensor]) -> None:
+    """Raise ValueError where a head does not answer each level as if it were the only one."""
+    together = head(levels)
+    for k, level in enumerate(levels):
+        for all_levels, one in zip(together, head([level]), strict=True):
+            if not torch.allclose(all_levels[k], one[0], rtol=1e-3, atol=1e-4):
+                raise ValueError("the RPN's head does not treat all levels alike")
 
 
 def _is_pointwise(layer: nn.Conv2d) -> bool:

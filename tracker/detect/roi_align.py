@@ -12,9 +12,14 @@ from torchvision.ops import MultiScaleRoIAlign
 _CORNERS = 2  # of a bilinear sample, along each axis
 
 
-def takes(pool: Any) -> bool:
-    """Tell whether `roi_align` does what this pooling module does."""
-    return type(pool) is MultiScaleRoIAlign and bool(pool.sampling_ratio > 0)
+def takes(pool: Any, device: torch.device) -> bool:
+    """Tell whether `roi_align` does what this pooling module does, and runs there."""
+    return (
+        type(pool) is MultiScaleRoIAlign
+        and bool(pool.sampling_ratio > 0)
+        and pool.output_size[0] == pool.output_size[1]
+        and device.type in ("cpu", "cuda")  # others may have no embedding_bag
+    )
 
 
 def roi_align(
