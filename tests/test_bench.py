@@ -117,7 +117,9 @@ def test_the_command(tracker, clip):
         "bench", clip, "--model", TINY_MODEL, "--frames", "4", "--no-reference", "--start", "0.1"
     )
     assert code == 0
-    assert "--set detector.every=2" in out
+    assert "every=2 " in out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 80
     assert "torchvision" not in out
     code, _, err = tracker("bench", "missing.mp4", "--model", TINY_MODEL)
     assert code == 2

@@ -81,26 +81,26 @@ def bench(
     if as_json:
         typer.echo(json.dumps([_plain(row) for row in rows], indent=2))
         return
-    Console().print(_table(rows), soft_wrap=True)
+    console = Console()
+    console.print(_table(rows))
+    console.print("Use a row with --set detector.NAME=VALUE for each of its values.", style="dim")
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("setting", no_wrap=True)
     for title in ("s/frame", "fps", "times", "found", "extra", "IoU"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("use it with", no_wrap=True)
     for row in rows:
         agrees = row.agreement
         table.add_row(
-            row.name,
+            " ".join(f"{key}={value}" for key, value in row.settings.items()) or row.name,
             f"{row.seconds:.3f}",
             f"{1 / row.seconds:.2f}" if row.seconds < 10 else f"{1 / row.seconds:.3f}",
             f"{rows[0].seconds / row.seconds:.1f}",
             f"{agrees.share:.1%}" if agrees else "",
             str(agrees.extra) if agrees else "",
             f"{agrees.overlap:.3f}" if agrees else "",
-            " ".join(f"--set detector.{key}={value}" for key, value in row.settings.items()),
         )
     return table
 
