@@ -65,7 +65,6 @@ def measure(
         truth, seconds = _detect(ReferenceDetector(config.detector), sample)
         yield _row("torchvision, eager float32", {}, seconds, None)
     on_start("the settings as they are")
-    keep_freed_memory(True)
     detector = MaskRCNNDetector(config.detector)
     found, seconds = _detect(detector, frames)
     precision = str(detector.precision).removeprefix("torch.")

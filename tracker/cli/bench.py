@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tracker.bench import Row, measure, read_frames
-from tracker.cli.run import find_config
+from tracker.cli.run import Device, Model, Start, Weights, find_config, option
 from tracker.config import load_config
 
 
@@ -25,17 +25,10 @@ def bench(
         list[str] | None,
         typer.Option("--set", "-s", help="One setting, as detector.min_size=600; repeatable."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="torchvision builder, package.module:function or file.py:function."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="default, or a .pth or .safetensors file.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
-    ] = None,
+    model: Model = None,
+    weights: Weights = None,
+    device: Device = None,
+    start: Start = None,
     frames: Annotated[int, typer.Option(min=4, max=1000, help="Frames in a row to use.")] = 24,
     reference: Annotated[
         bool,
@@ -58,14 +51,10 @@ def bench(
     tracker bench street.mp4 --config people --model my_model.py:build --json
     """
     overrides = [
-        f"{key}={json.dumps(value)}"
-        for key, value in (
-            ("source.start", start),
-            ("detector.model", model),
-            ("detector.weights", weights),
-            ("detector.device", device),
-        )
-        if value is not None
+        *option("source.start", start),
+        *option("detector.model", model),
+        *option("detector.weights", weights),
+        *option("detector.device", device),
     ]
     resolved = load_config(find_config(config), [*overrides, *(settings or ())])
     pictures = read_frames(video, resolved, frames)

@@ -23,6 +23,17 @@ from tracker.errors import ConfigError, TrackerError, redact
 
 _SECOND_SIGNAL_S = 1.0
 
+# Options that other commands have too.
+Model = Annotated[
+    str | None,
+    typer.Option(help="torchvision builder, package.module:function or file.py:function."),
+]
+Weights = Annotated[str | None, typer.Option(help="default, or a .pth or .safetensors file.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Start = Annotated[
+    str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
+]
+
 
 def run(
     videos: Annotated[
@@ -62,14 +73,9 @@ def run(
     classes: Annotated[
         str | None, typer.Option(help="Class names to keep, as person,car. \\[default: all]")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="torchvision builder, package.module:function or file.py:function."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="default, or a .pth or .safetensors file.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    model: Model = None,
+    weights: Weights = None,
+    device: Device = None,
     line: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,9 +84,7 @@ def run(
             "downwards for a line drawn from left to right."
         ),
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
-    ] = None,
+    start: Start = None,
     end: Annotated[str | None, typer.Option(help="Last moment, not included.")] = None,
     stride: Annotated[
         str | None, typer.Option(help="Take every k-th frame (5), or one each 0.5s.")
@@ -123,12 +127,12 @@ def run(
     tracker run street.mp4 --model my_model.py:build --weights my.safetensors
     """
     overrides = [
-        *_option("source.start", start),
-        *_option("source.end", end),
-        *_option("source.stride", stride),
-        *_option("detector.model", model),
-        *_option("detector.weights", weights),
-        *_option("detector.device", device),
+        *option("source.start", start),
+        *option("source.end", end),
+        *option("source.stride", stride),
+        *option("detector.model", model),
+        *option("detector.weights", weights),
+        *option("detector.device", device),
         *([f"detector.classes={json.dumps(split_names(classes))}"] if classes is not None else []),
         *_line_settings(line or ()),
         *([] if video else ["output.video=false"]),
@@ -178,7 +182,8 @@ def run(
         raise typer.Exit(1)
 
 
-def _option(key: str, value: str | None) -> list[str]:
+def option(key: str, value: str | None) -> list[str]:
+    """Return an option as the override of a setting, none where it was not given."""
     return [] if value is None else [f"{key}={json.dumps(value)}"]
 
 

@@ -24,7 +24,7 @@ from tracker.detect.hardware import (
 from tracker.detect.maskrcnn import LoadedModel, kept_labels, load_model
 from tracker.detect.network import FastRCNN, is_fast
 from tracker.detect.parts import PrecisionError
-from tracker.detect.results import Found, to_detections
+from tracker.detect.results import Found, found_in, to_detections
 from tracker.errors import ModelError
 from tracker.prefetch import prefetch
 from tracker.types import Detections, Frame, Image
@@ -62,8 +62,8 @@ class MaskRCNNDetector:
         self._module = self.model.module
         self._fast: FastRCNN | None = None
         self._move(self._module)
-        while is_fast(self._module) and not self._rewrite():
-            pass  # once more, in float32
+        if is_fast(self._module):
+            self._rewrite()
         self._test_itself()
         give_back_freed_memory()
 
@@ -179,20 +179,11 @@ class MaskRCNNDetector:
         results = []
         for output in outputs:
             try:
-                boxes, scores, labels = (output[k].cpu() for k in ("boxes", "scores", "labels"))
+                results.append(found_in(output))
             except (KeyError, TypeError) as exc:
                 raise ModelError(
                     f"{self.model.name}: must return dictionaries with boxes, scores and labels"
                 ) from exc
-            whole = output.get("masks")
-            results.append(
-                Found(
-                    boxes.to(torch.float32),
-                    scores.to(torch.float32),
-                    labels.to(torch.int64),
-                    whole=None if whole is None else whole[:, 0].cpu(),
-                )
-            )
         return results
 
     def _finish(self, images: Sequence[Image], found: Sequence[Found]) -> list[Detections]:
@@ -243,11 +234,12 @@ class MaskRCNNDetector:
             why = str(exc).partition("\n")[0]
             raise ModelError(f"{self.model.name} does not fit on {self.device}: {why}") from exc
 
-    def _rewrite(self) -> bool:
-        """Make the fast equivalent; return False where another try in float32 may do it.
+    def _rewrite(self) -> None:
+        """Make the fast equivalent, in float32 where `auto` chose what the model cannot take.
 
         A model that cannot be rewritten at all is loaded again and runs as it is.
         """
+        again = False
         try:
             self._fast = FastRCNN(
                 cast(GeneralizedRCNN, self._module.to("cpu")),  # its parts are tried there
@@ -256,7 +248,7 @@ class MaskRCNNDetector:
                 labels=self._kept,
                 embeddings=self.embeddings,
             )
-            return True
+            return
         except FloatingPointError as exc:
             raise ModelError(f"{self.model.name}: {exc}") from exc
         except PrecisionError as exc:
@@ -264,6 +256,7 @@ class MaskRCNNDetector:
                 hint = "set detector.precision to float32"
                 raise ModelError(f"{self.model.name}: {exc}; {hint}") from exc
             self._note(f"{exc}; goes on in float32")
+            again = True
         except Exception as exc:  # whatever a model of the user's does that no part can be tried
             why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
             self._note(f"the model runs as it is, and slower ({why})")
@@ -271,7 +264,8 @@ class MaskRCNNDetector:
         self.model = load_model(self.config)
         self._module = self.model.module
         self._move(self._module)
-        return "as it is" in self.notes[-1]
+        if again:  # at most once: nothing is converted in float32
+            self._rewrite()
 
     def _test_itself(self) -> None:
         """Run a picture of noise, so that a broken model is found before the video is opened."""

@@ -9,7 +9,7 @@ import torch
 from tracker.config import DetectorConfig
 from tracker.detect.hardware import available_cores, find_device
 from tracker.detect.maskrcnn import kept_labels, load_model
-from tracker.detect.results import Found, to_detections
+from tracker.detect.results import found_in, to_detections
 from tracker.types import Detections, Frame
 
 
@@ -37,10 +37,6 @@ class ReferenceDetector:
     def _detect(self, frame: Frame) -> Detections:
         pixels = torch.tensor(frame.image).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
-            output = self._module([pixels.to(self.device)])[0]
-        masks = output.get("masks")
-        boxes, scores, labels = (output[key].cpu() for key in ("boxes", "scores", "labels"))
-        whole = None if masks is None else masks[:, 0].cpu()
-        found = Found(boxes, scores, labels, whole=whole)
+            found = found_in(self._module([pixels.to(self.device)])[0])
         classes = len(self.categories)
         return to_detections(found, frame.width, frame.height, self.config, self._kept, classes)

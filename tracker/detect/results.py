@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,18 @@ class Found:
     maps: torch.Tensor | None = None  # (N, M, M), in the boxes
     whole: torch.Tensor | None = None  # (N, H, W): full-frame masks of a foreign model
     embeddings: torch.Tensor | None = None  # (N, D)
+
+
+def found_in(output: Mapping[str, torch.Tensor]) -> Found:
+    """Take what torchvision's own forward gives for one picture; raise KeyError, TypeError."""
+    boxes, scores, labels = (output[key].cpu() for key in ("boxes", "scores", "labels"))
+    masks = output.get("masks")
+    return Found(
+        boxes.to(torch.float32),
+        scores.to(torch.float32),
+        labels.to(torch.int64),
+        whole=None if masks is None else masks[:, 0].cpu(),
+    )
 
 
 def to_detections(
