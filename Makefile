@@ -33,5 +33,5 @@ clean:  ## Remove the environment and the runs
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) hatchling editables
-	$(PIP) --no-build-isolation --editable '.[parquet,supervision,eval,dev]'
+	$(PIP) --no-build-isolation --editable '.[parquet,supervision,eval,train,demo,dev]'
 	touch $@

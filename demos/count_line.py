@@ -14,17 +14,17 @@ from tracker.count.lines import Line
 
 def main(video: str | None = None, seconds: float = 12.0) -> dict[str, int]:
     """Print each crossing of a line from top to bottom through the middle of the picture."""
-    detector, totals = None, {"in": 0, "out": 0}
+    config = tracker.load_config(None, ["detector.weights='embedded'"])
+    totals = {"in": 0, "out": 0}
     with tempfile.TemporaryDirectory() as folder:
         if video is None:
             street = scene.street(seconds)
-            detector = scene.SceneDetector(street)
             video = str(Path(folder) / "street.mp4")
             street.write_video(Path(video))
         info = tracker.open_source(video).info
         middle = Line("middle", (info.width / 2, 0), (info.width / 2, info.height))
         counter = tracker.LineCounter([middle], anchor="center", hysteresis=0.1)
-        for result in tracker.track(video, detector=detector):
+        for result in tracker.track(video, config):
             frame = result.frame
             for crossing in counter.update(result.tracks, frame.index, frame.time):
                 totals[crossing.direction] += 1

@@ -12,16 +12,15 @@ import tracker
 
 
 def main(video: str | None = None, seconds: float = 4.0) -> int:
-    """Print who is there once a second; without a video, use a scripted scene and a stub."""
-    config = tracker.load_config(None, ["detector.classes=['person']"])
-    detector, seen = None, set()
+    """Print who is there once a second; without a video, in a scripted scene."""
+    settings = ["detector.weights='embedded'", "detector.classes=['person']"]
+    config, seen = tracker.load_config(None, settings), set()
     with tempfile.TemporaryDirectory() as folder:
         if video is None:
             crowd = scene.crowd(count=8, seconds=seconds)
-            detector = scene.SceneDetector(crowd)
             video = str(Path(folder) / "crowd.mp4")
             crowd.write_video(Path(video))
-        for result in tracker.track(video, config, detector=detector):
+        for result in tracker.track(video, config):
             seen.update(result.tracks.ids.tolist())
             if result.frame.index % 25 == 0:
                 now = len(result.tracks)

@@ -320,6 +320,27 @@ def street(seconds: float = 12.0, fps: float = 25.0) -> Scene:
     return Scene("street", 640, 360, steady(seconds, fps), tuple(actors))
 
 
+def random_street(seed: int, seconds: float = 6.0, fps: float = 10.0) -> Scene:
+    """People, cars and a few dogs of random sizes on random ways: to train and test models."""
+    random = np.random.default_rng(seed)
+    width, height = [(640, 360), (480, 270), (640, 480)][seed % 3]
+    actors = []
+    for k in range(int(random.integers(4, 14))):
+        label = int(random.choice([1, 2, 3], p=[0.6, 0.33, 0.07]))
+        size = float(random.uniform(0.08, 0.4) if label == 1 else random.uniform(0.08, 0.25))
+        tall = size * height
+        ratio = {1: 0.4, 2: 2.15, 3: 1.45}[label] * random.uniform(0.85, 1.15)
+        start, end = random.uniform((0.0, 0.25), (1.0, 0.95), (2, 2)) * (width, height)
+        way = line(*start.tolist(), *end.tolist(), 0.0, seconds)
+        shape = CATEGORIES[label]
+        number = int(random.integers(1, 100_000)) * 20 + k  # also its colours
+        actors.append(Actor(number, label, round(tall * ratio), round(tall), way, k, shape))
+    pillar = Actor(
+        0, 0, int(random.integers(8, 30)), height, still(width * 0.4, height / 2), 99, "box"
+    )
+    return Scene(f"random_street_{seed}", width, height, steady(seconds, fps), (*actors, pillar))
+
+
 # ---- drawing --------------------------------------------------------------------------------
 
 

@@ -20,10 +20,9 @@ def main(video: str | None = None, output: str = "runs/by-hand", seconds: float 
             crossing = scene.crossing()
             video = str(Path(scratch) / "crossing.mp4")
             crossing.write_video(Path(video))
-            detector = scene.SceneDetector(crossing)
-        else:
-            detector = tracker.MaskRCNNDetector()
-        config = tracker.load_config(None, [f"source.end={seconds}"])
+        settings = ["detector.weights='embedded'", f"source.end={seconds}"]
+        config = tracker.load_config(None, settings)
+        detector = tracker.MaskRCNNDetector(config.detector)
         source = tracker.open_source(video, config.source)
         sinks = [
             tracker.VideoSink(folder / "video.mp4", detector.categories, rate=source.info.rate),

@@ -10,8 +10,9 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from tracker.config import DetectorConfig
 from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.maskrcnn import download, find_card, known_models, load_model, read_weights
+from tracker.detect.maskrcnn import download, find_card, known_models, load_model
 from tracker.detect.paste import paste_masks
+from tracker.detect.weights import read_weights
 from tracker.errors import ConfigError, ModelError
 from tracker.types import Frame
 
@@ -295,7 +296,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, tmp_path, capsys
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
     with pytest.raises(
-        ModelError, match=r"cannot be had \(no network\); fetch https://.*--weights"
+        ModelError, match=r"had \(no network\); `--weights embedded` takes .* or fetch https://"
     ):
         download("maskrcnn_resnet50_fpn_v2")
     with pytest.raises(ModelError, match="cannot be had"):

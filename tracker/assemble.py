@@ -101,7 +101,10 @@ def refine(log: TrackLog, archive: Archive) -> TrackLog:
 
 def load_detector(config: RunConfig) -> Detector:
     """Load the model that the settings name; only here torch is imported. Raises ModelError."""
-    if config.detector.weights != "default" and not Path(config.detector.weights).is_file():
+    if (
+        config.detector.weights not in ("default", "embedded")
+        and not Path(config.detector.weights).is_file()
+    ):
         raise ModelError(f"{config.detector.weights}: no such weights file")
     from tracker.detect.inference import MaskRCNNDetector
 

@@ -64,13 +64,15 @@ Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A group of settings: unknown names, wrong types and infinite numbers are refused."""
+
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
     )
 
 
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """Which part of the video is read."""
 
     start: Position = 0.0  # first moment: seconds (12.5, "1:02:03") or frame ("300f")
@@ -90,11 +92,11 @@ class SourceConfig(_Section):
         return self
 
 
-class DetectorConfig(_Section):
+class DetectorConfig(Section):
     """How instances are found."""
 
-    model: str = "maskrcnn_resnet50_fpn_v2"  # torchvision name, package.module:f or file.py:f
-    weights: str = "default"  # "default" = the builder's own, or a .pth/.safetensors file
+    model: str | None = None  # torchvision name, package.module:f, file.py:f; none = by weights
+    weights: str = "default"  # "default" = the builder's own, "embedded", or a file
     classes: tuple[str, ...] = ()  # names to keep; none = all
     score_threshold: Fraction01 = 0.1  # detections below are never seen by the tracker
     min_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # shorter side in the model, px
@@ -116,7 +118,7 @@ class DetectorConfig(_Section):
         return self
 
 
-class TrackerConfig(_Section):
+class TrackerConfig(Section):
     """How detections become tracks. All durations are seconds, so any frame rate works."""
 
     confident_score: Fraction01 = 0.6  # at or above: matched first, may start a track
@@ -173,7 +175,7 @@ class TrackerConfig(_Section):
         return self
 
 
-class RefineConfig(_Section):
+class RefineConfig(Section):
     """How tracks are refined when the whole video is known (--refine)."""
 
     fill_s: Seconds = 0.3  # gaps up to this long are filled with moved boxes and masks
@@ -185,7 +187,7 @@ class RefineConfig(_Section):
     min_share: Fraction01 = 0.85  # or with a lower share of what their class scores on average
 
 
-class CountConfig(_Section):
+class CountConfig(Section):
     """What is counted."""
 
     lines: dict[
@@ -204,7 +206,7 @@ class CountConfig(_Section):
         return self
 
 
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """What is written and drawn."""
 
     video: bool = True  # write video.mp4
@@ -221,7 +223,7 @@ class OutputConfig(_Section):
     panel: bool = True  # draw the counts panel
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """The whole run: one section per stage."""
 
     source: SourceConfig = SourceConfig()
@@ -259,7 +261,7 @@ def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
     try:
         return RunConfig.model_validate_json(json.dumps(values, default=str))
     except ValidationError as exc:
-        raise ConfigError(f"{where}: {'; '.join(_sentences(exc))}") from exc
+        raise ConfigError(f"{where}: {'; '.join(sentences(exc))}") from exc
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -279,7 +281,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     table[path[-1]] = value
 
 
-def _sentences(error: ValidationError) -> Iterable[str]:
+def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> Iterable[str]:
+    """Yield one sentence for each wrong setting of `model`, by default of a run."""
     seen = set()
     for item in error.errors(include_url=False):
         unknown = item["type"] == "extra_forbidden"
@@ -287,7 +290,7 @@ def _sentences(error: ValidationError) -> Iterable[str]:
         name = ".".join(part for part in parts if part != "[key]")
         message = item["msg"].removeprefix("Value error, ")
         if unknown:
-            known = _known_keys(parts[:-1])
+            known = _known_keys(parts[:-1], model or RunConfig)
             near = get_close_matches(parts[-1], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             sentence = f"unknown key {name!r}; {hint}"
@@ -309,8 +312,7 @@ def _is_union_member(part: int | str) -> bool:
     return isinstance(part, str) and re.search(r"[(\]]|^(float|str|int|none)$", part) is not None
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
+def _known_keys(path: Sequence[str], model: Any) -> list[str]:
     for part in path:
         model = model.model_fields[part].annotation
     return list(model.model_fields)

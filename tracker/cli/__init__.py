@@ -14,6 +14,7 @@ from tracker.cli.evaluate import evaluate
 from tracker.cli.export import export
 from tracker.cli.models import models
 from tracker.cli.run import run
+from tracker.cli.train import train
 from tracker.errors import TrackerError, redact
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(associate)
 app.command()(evaluate)
 app.command()(models)
 app.command()(bench)
+app.command()(train)
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,3 +66,8 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        sys.stderr.write(f"tracker: {redact(f'{exc.filename}: {exc.strerror}')}\n")
+        sys.exit(2)

@@ -1,4 +1,4 @@
-"""`tracker export`: turn a run's log into another format."""
+"""`tracker export`: turn a run's log into another format, or a run into labelled pictures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from tracker.config import parse_stride
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
+from tracker.labelling import Selection, export_labels
 from tracker.sinks.folder import FILES
+
+_LABELS = Selection()
 
 
 def export(
@@ -19,19 +23,67 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write. \\[default: RUN/tracks-FORMAT.*]"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; with --frames a folder. "
+            "\\[default: RUN/tracks-FORMAT.*; with --frames RUN/labels]",
+        ),
+    ] = None,
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames",
+            help="With coco: write the frames as pictures too, and good tracks only: labels to "
+            "correct, and to train on.",
+        ),
+    ] = False,
+    every: Annotated[
+        str, typer.Option(help="With --frames: one frame of so many (5), or one each 0.5s.")
+    ] = str(_LABELS.every),
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="With --frames: least mean score of a track.")
+    ] = _LABELS.min_score,
+    min_length: Annotated[
+        float, typer.Option(min=0, help="With --frames: least length of a track, s.")
+    ] = _LABELS.min_length_s,
+    unsure: Annotated[
+        bool,
+        typer.Option(
+            "--unsure",
+            help="With --frames: keep the other tracks as crowds, which training does not judge.",
+        ),
+    ] = False,
+    video: Annotated[
+        Path | None, typer.Option(help="With --frames: the video, where it has moved.")
     ] = None,
 ) -> None:
-    """Export a run's tracks for other tools.
+    """Export a run's tracks for other tools, or its frames with labels to train on.
 
     [bold]Examples[/bold]
 
       tracker export runs/street --to mot                  MOTChallenge text
 
       tracker export runs/street --to youtube-vis -o street.json
+
+      tracker export runs/street --to coco --frames        correct these, then: tracker train
     """
     if to not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
+    if frames:
+        if to != "coco":
+            raise ConfigError("--frames goes with --to coco")
+        try:
+            parse_stride(every)
+        except ValueError as exc:
+            raise ConfigError(f"--every {exc}") from exc
+        folder = output or run / "labels"
+        made = export_labels(run, folder, Selection(every, min_score, min_length, unsure), video)
+        typer.echo(
+            f"{made.frames} frames, {made.objects} objects of {made.tracks} tracks "
+            f"({made.dropped} tracks were not good enough) -> {made.path}"
+        )
+        return
     log_path = run / "tracks.jsonl" if run.is_dir() else run
     if not log_path.is_file():
         log_path = run / "tracks.jsonl.part"  # what a killed run left

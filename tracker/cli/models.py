@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from tracker.detect.weights import ModelInfo
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="One model, to see its classes.", metavar="[NAME]")
+        str | None,
+        typer.Argument(
+            help="One model, to see its card: a builder, embedded, or a .safetensors file that "
+            "`tracker train` wrote.",
+            metavar="[NAME]",
+        ),
     ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the model's weights and check their hash.")
@@ -28,6 +37,10 @@ def models(
       tracker models maskrcnn_resnet50_fpn_v2              its card, with all classes
 
       tracker models maskrcnn_resnet50_fpn_v2 --download
+
+      tracker models embedded                              what the package's own model is made of
+
+      tracker models runs/train/best.safetensors
     """
     from tracker.detect.maskrcnn import download as fetch  # torch takes seconds to import
     from tracker.detect.maskrcnn import find_card, known_models
@@ -43,7 +56,11 @@ def models(
     if as_json:
         fields = ("name", "weights", "url", "megabytes", "box_map", "has_masks", "categories")
         rows = [
-            {**{f: getattr(card, f) for f in fields}, "cached": str(card.cached or "")}
+            {
+                **{f: getattr(card, f) for f in fields},
+                "cached": str(card.cached or ""),
+                "card": card.info.card if card.info else {},
+            }
             for card in cards
         ]
         typer.echo(json.dumps(rows, indent=2))
@@ -53,7 +70,7 @@ def models(
         table.add_column(title, justify="right" if title in ("box mAP", "MB") else "left")
     for card in cards:
         table.add_row(
-            card.name,
+            escape(card.name),
             "yes" if card.has_masks else "no",
             f"{card.box_map:.1f}" if card.box_map else "",
             f"{card.megabytes:.0f}",
@@ -62,5 +79,30 @@ def models(
     console.print(table)
     if name:
         classes = [c for c in cards[0].categories if c not in ("__background__", "N/A")]
-        console.print(f"{len(classes)} classes: {', '.join(classes)}")
-        console.print(f"weights: {cards[0].url}", soft_wrap=True)
+        listed = f"{len(classes)} classes: {', '.join(classes)}"
+        console.print(listed, markup=False, highlight=False, soft_wrap=True)
+        if cards[0].url:
+            console.print(f"weights: {cards[0].url}", soft_wrap=True)
+        if cards[0].info is not None:
+            _print_card(console, cards[0].info)
+
+
+def _print_card(console: Console, info: ModelInfo) -> None:
+    """Print what a model of ours says of itself, one line an item."""
+    said = {
+        "architecture": info.architecture,
+        "input": f"shorter side {info.min_size} px, longer at most {info.max_size} px",
+        **info.card,
+    }
+    for name, value in said.items():
+        label = name.replace("_", " ")
+        if value in ([], {}, ""):
+            continue
+        if isinstance(value, dict):
+            console.print(f"{label}:", markup=False, highlight=False)
+            for key, item in value.items():
+                text = json.dumps(item) if isinstance(item, dict) else item
+                console.print(f"  {key}: {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            console.print(f"{label}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -26,9 +26,18 @@ _SECOND_SIGNAL_S = 1.0
 # Options that other commands have too.
 Model = Annotated[
     str | None,
-    typer.Option(help="torchvision builder, package.module:function or file.py:function."),
+    typer.Option(
+        help="torchvision builder, package.module:function or file.py:function. "
+        "\\[default: what --weights says]"
+    ),
 ]
-Weights = Annotated[str | None, typer.Option(help="default, or a .pth or .safetensors file.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="default (COCO, downloaded once), embedded (small, in the package: people and "
+        "vehicles), or a .pth or .safetensors file."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Start = Annotated[
     str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
@@ -123,6 +132,10 @@ def run(
     tracker run a.mp4 b.mp4 -o out  [dim]# one run folder each: out/a, out/b[/dim]
 
     tracker run street.mp4 --config traffic --json  [dim]# settings; for scripts[/dim]
+
+    tracker run street.mp4 --weights embedded  [dim]# no download; small and fast[/dim]
+
+    tracker run street.mp4 --weights runs/train/best.safetensors  [dim]# of `tracker train`[/dim]
 
     tracker run street.mp4 --model my_model.py:build --weights my.safetensors
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from typing import Any, cast
@@ -44,15 +44,22 @@ class MaskRCNNDetector:
     boxes; ConfigError for an unknown class name.
     """
 
-    def __init__(self, config: DetectorConfig | None = None, *, embeddings: bool = False) -> None:
+    def __init__(
+        self,
+        config: DetectorConfig | None = None,
+        *,
+        embeddings: bool = False,
+        load: Callable[[DetectorConfig], LoadedModel] = load_model,
+    ) -> None:
         self.config = config or DetectorConfig()
+        self._load = load  # gives a model that nobody else uses: it is rewritten
         self.embeddings = embeddings  # whether instances are given their looks
         self.device = find_device(self.config.device)
         self.threads = self.config.threads or available_cores()
         torch.set_num_threads(self.threads)
         if self.device.type == "cpu":
             keep_freed_memory()  # of the whole process: most of what it allocates is ours
-        self.model: LoadedModel = load_model(self.config)
+        self.model: LoadedModel = load(self.config)
         self.categories = self.model.categories
         self.precision = find_precision(self.config.precision, self.device)
         self.batch_size = self.config.batch_size or (1 if self.device.type == "cpu" else 8)
@@ -261,7 +268,7 @@ class MaskRCNNDetector:
             why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
             self._note(f"the model runs as it is, and slower ({why})")
         self.precision = torch.float32
-        self.model = load_model(self.config)
+        self.model = self._load(self.config)
         self._module = self.model.module
         self._move(self._module)
         if again:  # at most once: nothing is converted in float32

@@ -28,10 +28,10 @@ def write(log: TrackLog, path: Path) -> None:
         with new_file(path) as file, annotations.open("w+", encoding="utf-8") as aside:
             file.write('{"images": [')
             for number, frame in enumerate(log.frames):
-                file.write((",\n" if number else "") + json.dumps(_image(frame)))
+                file.write((",\n" if number else "") + json.dumps(image_json(frame)))
                 for row in to_rows(frame.tracks):
                     count += 1
-                    text = json.dumps(_annotation(row, frame, count))
+                    text = json.dumps(annotation_json(row, frame, count))
                     aside.write((",\n" if count > 1 else "") + text)
             file.write('],\n"annotations": [')
             aside.seek(0)
@@ -96,7 +96,8 @@ def info_from_json(content: dict[str, Any]) -> LogInfo:
     )
 
 
-def _image(frame: LoggedFrame) -> dict[str, Any]:
+def image_json(frame: LoggedFrame) -> dict[str, Any]:
+    """Return COCO's entry of one frame."""
     image: dict[str, Any] = {
         "id": frame.index + 1,
         "file_name": f"{frame.index:06d}.jpg",
@@ -108,7 +109,8 @@ def _image(frame: LoggedFrame) -> dict[str, Any]:
     return image | ({"suspect": True} if frame.suspect else {})
 
 
-def _annotation(row: Row, frame: LoggedFrame, number: int) -> dict[str, Any]:
+def annotation_json(row: Row, frame: LoggedFrame, number: int) -> dict[str, Any]:
+    """Return COCO's entry of one object; `number` is its id in the file."""
     x1, y1, x2, y2 = row.box
     item: dict[str, Any] = {
         "id": number,

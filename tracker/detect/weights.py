@@ -1,0 +1,206 @@
+"""Files of weights: tensors, and with them what the model is, what it knows and how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from tracker.errors import ModelError, SinkError
+
+FORMAT = "mask-tracker-model"
+VERSION = 1
+EMBEDDED = Path(__file__).with_name("embedded.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model of ours says of itself: the metadata of its file."""
+
+    architecture: str  # name of a builder
+    categories: tuple[str, ...]  # label -> name; 0 is the background
+    min_size: int  # shorter side of pictures in the model, px
+    max_size: int  # longer side, px
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], taken off
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)  # then divided by
+    norm_epsilon: float | None = None  # of all batch norms, where it is not the builder's
+    card: dict[str, Any] = field(default_factory=dict)  # how it was made, how good it is
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightsFile:
+    """What a file holds."""
+
+    tensors: Mapping[str, torch.Tensor]
+    categories: tuple[str, ...] | None = None
+    info: ModelInfo | None = None  # where the file is one of ours
+
+
+def find_weights(name: str) -> Path:
+    """Return the file of `embedded`, or of a path."""
+    return EMBEDDED if name == "embedded" else Path(name)
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Read a .safetensors or .pth file; run no code of it. Raises ModelError."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            info, stored = _read_metadata(path)
+            return WeightsFile(safetensors.torch.load_file(path), stored, info)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except pickle.UnpicklingError as exc:
+        raise ModelError(
+            f"{path}: refused: the file is damaged or holds code, not only tensors"
+        ) from exc
+    except Exception as exc:
+        why = str(exc).partition("\n")[0]
+        raise ModelError(f"{path}: is not a file of weights ({why})") from exc
+    stored = content.get("categories") if isinstance(content, dict) else None
+    for key in ("model", "state_dict", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: must hold a dictionary of tensors")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors:
+        raise ModelError(f"{path}: holds no tensors")
+    return WeightsFile(tensors, tuple(map(str, stored)) if stored else None)
+
+
+def read_info(path: Path) -> ModelInfo | None:
+    """Return what a file of ours says of itself, None of any other; tensors are not read.
+
+    Raises ModelError.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        return _read_metadata(path)[0]
+    except ModelError:
+        raise
+    except Exception as exc:
+        why = str(exc).partition("\n")[0]
+        raise ModelError(f"{path}: is not a file of weights ({why})") from exc
+
+
+def save_model(
+    path: Path,
+    state: Mapping[str, torch.Tensor],
+    info: ModelInfo,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model with all that is needed to run it; the name appears only when it is whole.
+
+    Raises SinkError.
+    """
+    tensors = {
+        name: (value.to(dtype) if value.is_floating_point() else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        .clone()
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "architecture": info.architecture,
+        "categories": json.dumps(info.categories),
+        "sizes": json.dumps([info.min_size, info.max_size]),
+        "normalization": json.dumps([info.image_mean, info.image_std]),
+        "norm_epsilon": json.dumps(info.norm_epsilon),
+        "card": json.dumps(info.card),
+    }
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(safetensors.torch.save(tensors, metadata))
+        part.replace(path)
+    except OSError as exc:
+        raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+
+def apply_info(module: nn.Module, info: ModelInfo) -> None:
+    """Set sizes, normalization and batch norms of a freshly built model as its file says."""
+    transform: Any = module.transform
+    transform.min_size, transform.max_size = (info.min_size,), info.max_size
+    transform.image_mean, transform.image_std = list(info.image_mean), list(info.image_std)
+    if info.norm_epsilon is not None:
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d):
+                part.eps = info.norm_epsilon
+
+
+def describe(
+    module: nn.Module,
+    architecture: str,
+    categories: tuple[str, ...],
+    card: Mapping[str, Any],
+) -> ModelInfo:
+    """Return what a file must say for `module` to be built again from it."""
+    transform: Any = module.transform
+    norms = [m.eps for m in module.modules() if isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d)]
+    return ModelInfo(
+        architecture=architecture,
+        categories=categories,
+        min_size=int(transform.min_size[-1]),
+        max_size=int(transform.max_size),
+        image_mean=tuple(transform.image_mean),
+        image_std=tuple(transform.image_std),
+        norm_epsilon=norms[0] if norms and len(set(norms)) == 1 else None,
+        card=dict(card),
+    )
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_metadata(path: Path) -> tuple[ModelInfo | None, tuple[str, ...] | None]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    stored = json.loads(metadata["categories"]) if "categories" in metadata else None
+    categories = tuple(map(str, stored)) if stored else None
+    if metadata.get("format") != FORMAT:
+        return None, categories
+    if metadata.get("version") != str(VERSION):
+        raise ModelError(
+            f"{path}: is of version {metadata.get('version')}; this program reads {VERSION}"
+        )
+    try:
+        sizes, normalization = (json.loads(metadata[k]) for k in ("sizes", "normalization"))
+        info = ModelInfo(
+            architecture=metadata["architecture"],
+            categories=categories or (),
+            min_size=int(sizes[0]),
+            max_size=int(sizes[1]),
+            image_mean=tuple(float(v) for v in normalization[0]),
+            image_std=tuple(float(v) for v in normalization[1]),
+            norm_epsilon=json.loads(metadata["norm_epsilon"]),
+            card=json.loads(metadata["card"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as exc:
+        raise ModelError(f"{path}: its metadata is malformed ({exc!r})") from exc
+    fits = isinstance(info.card, dict) and isinstance(info.norm_epsilon, float | int | None)
+    if not fits or len(info.image_mean) != 3 or len(info.image_std) != 3:
+        raise ModelError(f"{path}: its metadata is malformed (card or normalization)")
+    if len(info.categories) < 2 or not 32 <= info.min_size <= info.max_size <= 8192:
+        raise ModelError(f"{path}: its metadata is malformed (categories or sizes)")
+    return info, categories

@@ -1,0 +1,151 @@
+"""Turn a run into labelled pictures: its frames, and the objects that its tracks agree on."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracker.config import SourceConfig, load_config, parse_stride
+from tracker.errors import ConfigError, FormatError, SinkError
+from tracker.formats import coco, jsonl
+from tracker.formats.rows import to_rows
+from tracker.formats.text import new_file
+from tracker.types import LoggedFrame
+from tracker.video.source import open_source
+from tracker.video.still import write_picture
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames and which tracks become labels."""
+
+    every: int | str = "1s"  # one frame of so many, or one each so many seconds
+    min_score: float = 0.6  # least mean score of a track
+    min_length_s: float = 0.3  # least time from its first to its last frame
+    unsure: bool = False  # keep the other tracks as crowds: regions that training does not judge
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What was written."""
+
+    path: Path  # of the COCO file
+    frames: int
+    objects: int
+    tracks: int
+    dropped: int  # tracks that were not good enough
+
+
+def export_labels(
+    run: Path, output: Path, selection: Selection | None = None, video: Path | None = None
+) -> Labels:
+    """Write `output`/labels.json (COCO) and `output`/frames/*.jpg of a run.
+
+    The refined tracks are taken where the run has them. The video is the one that the run was made
+    of, or `video` where it has moved. Raises ConfigError, FormatError, SourceError, SinkError.
+    """
+    selection = selection or Selection()
+    names = ("tracks-refined.jsonl", "tracks.jsonl")
+    log_path = next((run / name for name in names if (run / name).is_file()), None)
+    if log_path is None:
+        raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
+    uri, config = _source_of(run, video)
+    good = _good_tracks(log_path, selection)
+    frames_folder = output / "frames"
+    try:
+        frames_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SinkError(f"{frames_folder}: cannot be made: {exc.strerror}") from exc
+    log = jsonl.read(log_path)
+    name = Path(uri).stem
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    with closing(open_source(uri, config)) as source:
+        logged = _strided(iter(log.frames), selection.every)
+        wanted = next(logged, None)
+        for frame in source:
+            if wanted is None:
+                break
+            if frame.index < wanted.index:
+                continue
+            if (frame.index, frame.width, frame.height) != (
+                wanted.index,
+                wanted.width,
+                wanted.height,
+            ):
+                raise FormatError(f"{uri}: is not the video of {run}: frame {wanted.index} differs")
+            file_name = f"{name}-{frame.index:06d}.jpg"
+            write_picture(frames_folder / file_name, frame.image)
+            images.append(
+                coco.image_json(wanted) | {"file_name": f"frames/{file_name}", "video": name}
+            )
+            for row in to_rows(wanted.tracks):
+                if row.mask is None or not row.mask.area or not (selection.unsure or good[row.id]):
+                    continue
+                item = coco.annotation_json(row, wanted, len(annotations) + 1)
+                annotations.append(item | {"iscrowd": int(not good[row.id])})
+            wanted = next(logged, None)
+    if wanted is not None:
+        raise FormatError(f"{uri}: is not the video of {run}: it ends before frame {wanted.index}")
+    path = output / "labels.json"
+    content = {
+        "info": coco.info_json(log.info),
+        "images": images,
+        "annotations": annotations,
+        "categories": coco.categories_json(log.info),
+    }
+    with new_file(path) as file:
+        json.dump(content, file)
+    objects = sum(not item["iscrowd"] for item in annotations)
+    return Labels(path, len(images), objects, sum(good.values()), len(good) - sum(good.values()))
+
+
+def _good_tracks(path: Path, selection: Selection) -> dict[int, bool]:
+    """Tell of each track of a log whether it is seen long enough and scores enough."""
+    first: dict[int, float] = {}
+    last: dict[int, float] = {}
+    scores: dict[int, list[float]] = {}
+    for frame in jsonl.read(path).frames:
+        for k, id_ in enumerate(frame.tracks.ids.tolist()):
+            first.setdefault(id_, frame.time)
+            last[id_] = frame.time
+            if frame.tracks.sources[k] >= 0:
+                scores.setdefault(id_, []).append(float(frame.tracks.scores[k]))
+    return {
+        id_: last[id_] - first[id_] >= selection.min_length_s
+        and sum(scores.get(id_, [0.0])) >= selection.min_score * len(scores.get(id_, [0.0]))
+        for id_ in first
+    }
+
+
+def _strided(frames: Iterator[LoggedFrame], every: int | str) -> Iterator[LoggedFrame]:
+    unit, step = parse_stride(every)
+    due = 0.0
+    for number, frame in enumerate(frames):
+        place = float(number) if unit == "frames" else frame.time
+        if place >= due - 1e-6:
+            due = place + step if unit == "frames" else max(due + step, place)
+            yield frame
+
+
+def _source_of(run: Path, video: Path | None) -> tuple[str, SourceConfig]:
+    """Return the video of a run and which part of it was tracked, as its run.toml tells."""
+    path = run / "run.toml"
+    if not path.is_file():
+        if video is None:
+            raise ConfigError(f"{run}: has no run.toml that names the video; give it with --video")
+        return str(video), SourceConfig()
+    config = load_config(path).source
+    header = "".join(
+        line[2:] for line in path.read_text(encoding="utf-8").splitlines(True) if line[:2] == "# "
+    )
+    named = str(tomllib.loads(header.partition("\n")[2]).get("source", ""))
+    uri = str(video) if video is not None else named
+    if "://" in uri or uri == "-" or not Path(uri).exists():
+        raise ConfigError(f"{uri}: the video of {run} is not there any more; give it with --video")
+    return uri, config

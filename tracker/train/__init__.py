@@ -1,0 +1,1 @@
+"""Fine-tune a Mask R-CNN on labelled pictures: extra `train`."""

@@ -1,0 +1,189 @@
+"""A whole training: data read and checked, folder made, model built, trained, and drawn."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import ConfigError, SinkError
+from tracker.train.build import build_model
+from tracker.train.find import fingerprint, read_data
+from tracker.train.loop import Hooks, Trainer, start_fabric
+from tracker.train.pictures import check_matplotlib, draw_curves, draw_sheet
+from tracker.train.records import CHECKPOINT, CURVES, FILES, SETTINGS, SHEET, Epoch, Folder
+from tracker.train.samples import Dataset, Problem, join, split
+from tracker.train.settings import TrainConfig, read
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training left behind."""
+
+    folder: Path
+    finished: bool  # False where it was stopped and can be resumed
+    steps: int  # done
+    epochs: Sequence[Epoch]
+    seconds: float  # of training and validation, over all sittings
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch whose model was kept; None before the first validation."""
+        return max(self.epochs, key=lambda epoch: epoch.scores.mask, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Data that can be trained on, and what is wrong with the rest."""
+
+    config: TrainConfig
+    train: Dataset
+    val: Dataset
+    problems: tuple[Problem, ...]
+
+
+def prepare(config: TrainConfig, *, whole: bool = False) -> Prepared:
+    """Read and check all data, and hold a part back where none is given to validate by.
+
+    With `whole` every picture is decoded to its end, not only its header read.
+    Raises ConfigError and FormatError.
+    """
+    for path in (*config.data, *config.val):
+        if not path.isprintable():
+            raise ConfigError(f"{path!r}: rename it, its name cannot be written down")
+    if not config.data:
+        raise ConfigError("give a file or folder of labelled pictures to train on")
+    pictures = Path(config.pictures) if config.pictures else None
+    train, held = read_data([Path(path) for path in config.data], pictures, whole=whole)
+    if config.categories:
+        unknown = [name for name in config.categories if name not in train.categories]
+        if unknown:
+            known = ", ".join(train.categories[1:])
+            raise ConfigError(f"{unknown[0]!r} is none of the data's categories: {known}")
+        train = join([train], config.categories)
+    names = train.categories[1:]
+    if config.val:
+        extra, _ = read_data([Path(path) for path in config.val], pictures, whole=whole)
+        held = extra
+    problems = (*train.problems, *(held.problems if held else ()))
+    if held is not None:
+        held = join([held], names)
+    if held is None:
+        try:
+            train, held = split(train, config.val_share, config.seed)
+        except ValueError as exc:
+            raise ConfigError(f"{config.data[0]}: {exc}") from exc
+    for part, purpose in ((train, "train on"), (held, "validate by")):
+        if not sum(part.counts().values()):
+            raise ConfigError(
+                f"{config.data[0]}: no picture to {purpose} has an object of the categories "
+                f"{', '.join(names)}"
+            )
+    return Prepared(config, train, held, problems)
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    replace_old: bool = False,
+    skip_problems: bool = False,
+    card: Mapping[str, Any] | None = None,
+    on_start: Callable[[Prepared, int, int], None] = lambda *_: None,
+    hooks: Hooks | None = None,
+) -> TrainingResult:
+    """Train a model into a folder, or go on with the training that is there.
+
+    With `resume` the settings are those of the folder. `on_start` is given the data, the steps
+    done and the steps in all; `card` is added to what the model's file says of itself. Raises
+    TrackerError; ConfigError that counts the problems where items cannot be used and
+    `skip_problems` is not set.
+    """
+    hooks = hooks or Hooks()
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if resume:
+        config = read(output / SETTINGS)
+    prepared = prepare(config)
+    fatal = [problem for problem in prepared.problems if problem.fatal]
+    if fatal and not skip_problems and not resume:
+        raise ConfigError(
+            f"{len(fatal)} items cannot be used, the first is {fatal[0]}; mend them, or leave them "
+            "out with --skip-problems"
+        )
+    if first and not resume:
+        _check_folder(output, config, replace_old=replace_old)
+    check_matplotlib()
+    fabric = start_fabric(config)
+    started = build_model(config, prepared.train.categories)
+    if fabric.is_global_zero and not resume:
+        _make_folder(output, config)  # only now is a training that was there given up
+    made = {
+        "trained_on": [Path(path).name for path in config.data],
+        "pictures": len(prepared.train.samples),
+        "objects": prepared.train.counts(),
+        "validated_on": len(prepared.val.samples),
+        "trained": datetime.now(UTC).date().isoformat(),
+        "kept_from_start": list(started.kept[1:]),
+        **(card or {}),
+    }
+    folder = Folder(
+        output,
+        fingerprint(prepared.train) + fingerprint(prepared.val),
+        made,
+        writes=fabric.is_global_zero,
+    )
+    trainer = Trainer(fabric, config, started, (prepared.train, prepared.val), folder)
+    if resume and (output / CHECKPOINT).is_file():
+        trainer.restore()
+    elif resume:
+        folder.rewind(0, [])
+    on_start(prepared, trainer.progress.step, trainer.steps)
+
+    def drawn(data: Dataset, found: Mapping[int, Any]) -> None:
+        try:
+            draw_curves(output / CURVES, trainer.progress.epochs)
+            draw_sheet(output / SHEET, data, found)
+        except Exception as exc:  # hours of training are worth more than a picture of them
+            log.warning("the pictures of this epoch could not be drawn (%s)", exc)
+        hooks.on_sheet(data, found)
+
+    finished = trainer.run(replace(hooks, on_sheet=drawn))
+    progress = trainer.progress
+    return TrainingResult(output, finished, progress.step, progress.epochs, progress.seconds)
+
+
+def _check_folder(output: Path, config: TrainConfig, *, replace_old: bool) -> None:
+    """Raise ConfigError or SinkError where a training must not be written."""
+    if output.exists() and not output.is_dir():
+        raise SinkError(f"{output}: is a file, a training needs a folder")
+    present = [name for name in FILES if (output / name).exists()]
+    if present and not replace_old:
+        raise ConfigError(
+            f"{output}: already holds a training ({present[0]}); go on with it by --resume, give "
+            "another --output, or --force to replace it"
+        )
+    for start in (config.weights, config.backbone or ""):
+        if present and output.resolve() in Path(start).resolve().parents:
+            raise ConfigError(f"{start}: lies in the training that --force would replace")
+
+
+def _make_folder(output: Path, config: TrainConfig) -> None:
+    """Make the folder, or clear the training that is there; raise SinkError."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (output / name).unlink(missing_ok=True)
+        (output / SETTINGS).write_text(
+            "# A training of Tracker; repeat it with: tracker train --config train.toml\n"
+            + config.to_toml(),
+            encoding="utf-8",
+        )
+    except OSError as exc:
+        raise SinkError(f"{output}: cannot be written: {exc.strerror}") from exc
