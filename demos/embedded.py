@@ -155,13 +155,7 @@ def merge(looks: Sequence[Detections], min_iou: float = 0.55) -> Detections:
             box = (boxes * scores[:, None]).sum(0) / scores.sum()
             label = int(looks[group[0][0]].labels[group[0][1]])
             rows.append((float(scores.sum()) / len(looks), box, label, mask))
-    rows.sort(key=lambda row: -row[0])
-    return Detections(
-        boxes=np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
-        scores=np.array([row[0] for row in rows], np.float32),
-        labels=np.array([row[2] for row in rows], np.int64),
-        masks=tuple(row[3] for row in rows),
-    )
+    return scene.as_detections(rows)
 
 
 def _vote(masks: Sequence[Mask | None], scores: npt.NDArray[np.float32]) -> Mask:

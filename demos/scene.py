@@ -185,13 +185,20 @@ class SceneDetector:
             box = np.array([x, y, x + w, y + h], np.float32)
             mask = Mask(x, y, _outline(int(w), int(h), "person"))
             rows.append((float(random.uniform(0.1, 0.6)), box, 1, mask))
-        rows.sort(key=lambda row: -row[0])
-        return Detections(
-            boxes=np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
-            scores=np.array([row[0] for row in rows], np.float32),
-            labels=np.array([row[2] for row in rows], np.int64),
-            masks=tuple(row[3] for row in rows),
-        )
+        return as_detections(rows)
+
+
+def as_detections(
+    rows: Sequence[tuple[float, npt.NDArray[np.float32], int, Mask]],
+) -> Detections:
+    """Return detections of (score, box, label, mask), by descending score."""
+    rows = sorted(rows, key=lambda row: -row[0])
+    return Detections(
+        boxes=np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
+        scores=np.array([row[0] for row in rows], np.float32),
+        labels=np.array([row[2] for row in rows], np.int64),
+        masks=tuple(row[3] for row in rows),
+    )
 
 
 # ---- scenes ---------------------------------------------------------------------------------

@@ -264,15 +264,20 @@ def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
         raise ConfigError(f"{where}: {'; '.join(sentences(exc))}") from exc
 
 
+def parse_value(text: str) -> Any:
+    """Read the value of a setting as TOML writes it; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not separator or len(path) < 2 or not all(path):
         raise ConfigError(f"--set takes section.key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
+    value = parse_value(text)
     table = values
     for part in path[:-1]:
         table = table.setdefault(part, {})

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tracker.cli.run import split_names
+from tracker.cli.run import Device, split_names
+from tracker.config import parse_value
 from tracker.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Highest learning rate. \\[default: 0.0005]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    device: Device = None,
     processes: Annotated[
         int | None, typer.Option(help="Processes on this machine: one a GPU, or on the CPU.")
     ] = None,
@@ -167,18 +168,13 @@ def _settings(
     options: Any, config: Path | None, overrides: dict[str, Any], texts: Sequence[str]
 ) -> TrainConfig:
     """Return the settings of a file, then the options, then --set."""
-    import tomllib
-
     values: dict[str, Any] = options.read(config).model_dump(exclude_none=True) if config else {}
     values |= overrides
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise ConfigError(f"--set takes name=value, got {text!r}")
-        try:
-            values[name.strip()] = tomllib.loads(f"value = {value.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[name.strip()] = value.strip()
+        values[name.strip()] = parse_value(value)
     resolved: TrainConfig = options.build(values)
     return resolved
 

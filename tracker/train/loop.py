@@ -36,11 +36,14 @@ class Progress:
     """Where a training is: all that a resumed one must know beside the tensors."""
 
     step: int = 0  # steps done
-    best: float = -1.0  # mask mAP
-    best_epoch: int = 0
     losses: list[Losses] = field(default_factory=list)  # of the steps of the current epoch
     epochs: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0  # of training and validation, over all sittings
+
+    @property
+    def best(self) -> Epoch | None:
+        """The first epoch of the highest mask mAP."""
+        return max(self.epochs, key=lambda epoch: epoch.scores.mask, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +269,7 @@ class Trainer:
         names = progress.losses[0] if progress.losses else {}
         mean = {n: sum(step[n] for step in progress.losses) / len(progress.losses) for n in names}
         rate = self._schedule.rate(progress.step - 1) * self.config.learning_rate
-        better = scores.mask > progress.best
-        if better:
-            progress.best, progress.best_epoch = scores.mask, epoch + 1
+        better = progress.best is None or scores.mask > progress.best.scores.mask
         done = Epoch(epoch + 1, progress.step, mean, scores, rate, better, time.monotonic() - began)
         progress.epochs.append(done)
         progress.losses = []
@@ -291,8 +292,10 @@ class Trainer:
         return module.eval().requires_grad_(False)
 
     def _is_stale(self) -> bool:
-        patience, done = self.config.patience, len(self.progress.epochs)
-        return bool(patience) and done - self.progress.best_epoch >= patience
+        patience, best = self.config.patience, self.progress.best
+        if not patience or best is None:
+            return False
+        return len(self.progress.epochs) - best.number >= patience
 
     # ---- the way back -----------------------------------------------------------------------
 
@@ -309,8 +312,6 @@ class Trainer:
                     "ema": self._ema,
                     "optimizer": self._optimizer.state_dict(),
                     "step": progress.step,
-                    "best": progress.best,
-                    "best_epoch": progress.best_epoch,
                     "losses": progress.losses,
                     "epochs": [epoch.to_json() for epoch in progress.epochs],
                     "seconds": progress.seconds,
@@ -331,8 +332,6 @@ class Trainer:
         self._optimizer.load_state_dict(content["optimizer"])
         self.progress = Progress(
             step=content["step"],
-            best=content["best"],
-            best_epoch=content["best_epoch"],
             losses=content["losses"],
             epochs=[Epoch.from_json(item) for item in content["epochs"]],
             seconds=content["seconds"],

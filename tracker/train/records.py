@@ -108,15 +108,10 @@ class Folder:
 
     def save_checkpoint(self, content: Mapping[str, Any]) -> None:
         """Write the checkpoint; the old one stays until the new one is on the disk."""
-        part = self.path / f"{CHECKPOINT}.part"
-        try:
-            with part.open("wb") as file:
-                torch.save(dict(content), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path / CHECKPOINT)  # noqa: PTH105
-        except OSError as exc:
-            raise SinkError(f"{part}: cannot be written: {exc.strerror}") from exc
+        with new_file(self.path / CHECKPOINT, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def load_checkpoint(self) -> dict[str, Any]:
         """Read the checkpoint; raise ConfigError where there is none."""

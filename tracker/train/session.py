@@ -30,12 +30,8 @@ class TrainingResult:
     finished: bool  # False where it was stopped and can be resumed
     steps: int  # done
     epochs: Sequence[Epoch]
+    best: Epoch | None  # whose model was kept; None before the first validation
     seconds: float  # of training and validation, over all sittings
-
-    @property
-    def best(self) -> Epoch | None:
-        """The epoch whose model was kept; None before the first validation."""
-        return max(self.epochs, key=lambda epoch: epoch.scores.mask, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +152,9 @@ def train(
 
     finished = trainer.run(replace(hooks, on_sheet=drawn))
     progress = trainer.progress
-    return TrainingResult(output, finished, progress.step, progress.epochs, progress.seconds)
+    return TrainingResult(
+        output, finished, progress.step, progress.epochs, progress.best, progress.seconds
+    )
 
 
 def _check_folder(output: Path, config: TrainConfig, *, replace_old: bool) -> None:
