@@ -61,6 +61,27 @@ def test_short_tracks_are_dropped_or_kept_as_crowds(street, tmp_path):
     assert len(crowds) - sum(crowds) == dropped.objects
 
 
+def test_what_never_moves_needs_a_better_score(tmp_path):
+    scene = scenes.leave_and_return()  # a person walks, a car stays
+    scene.write_video(tmp_path / "scene.mp4")
+    config = load_config(None, ["source.stride=2", "output.video=false"])
+    run_to_folder(
+        str(tmp_path / "scene.mp4"),
+        config,
+        tmp_path / "run",
+        get_detector=lambda: scenes.SceneDetector(scene, noise=0.02),  # scores 0.75 to 0.98
+    )
+
+    def names(selection):
+        path = export_labels(tmp_path / "run", tmp_path / "labels", selection).path
+        content = json.loads(path.read_text())
+        known = {one["id"]: one["name"] for one in content["categories"]}
+        return {known[one["category_id"]] for one in content["annotations"]}
+
+    assert names(Selection(every=5)) == {"person", "car"}
+    assert names(Selection(every=5, still_score=0.99)) == {"person"}
+
+
 def test_the_command(street, tmp_path, tracker):
     _, run = street
     code, out, err = tracker("export", run, "--to", "coco", "--frames", "-o", "labels")

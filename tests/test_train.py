@@ -59,7 +59,7 @@ def small(street, **changes):
 
 
 def crops_of(street, **changes):
-    config = small(street, **changes)
+    config = small(street, **{"distract": 0.0} | changes)
     data = session.prepare(config).train
     return TrainingCrops(data.samples, config, (96, 160), 96), data
 
@@ -75,7 +75,7 @@ def test_a_crop_depends_on_its_seed_alone(street):
 
 
 def test_crops_are_what_torchvision_takes(street):
-    crops, data = crops_of(street, paste=0.5)
+    crops, data = crops_of(street, paste=0.5, distract=0.5)
     objects = 0
     for seed in range(40):
         image, target = crops[seed % len(data.samples), seed]
@@ -148,6 +148,29 @@ def test_pasting_adds_objects_and_hides_others(street):
         sum(len(crops[k % 5, k][1]["labels"]) for k in range(40)) for crops in (plain, pasted)
     ]
     assert counts[1] > 1.2 * counts[0]
+
+
+def test_pieces_of_background_are_no_objects(tmp_path):
+    red, green = (np.full((96, 96, 3), color, np.uint8) for color in ((200, 0, 0), (0, 200, 0)))
+    mask = np.zeros((96, 96), bool)
+    mask[20:80, 30:60] = True
+    pictures = []
+    for picture in (red, green):
+        picture[mask] = 255
+        pictures.append((picture, [1], [mask]))
+    path = labelled.coco(tmp_path, pictures)
+    plain = {"jitter": [1.0, 1.0], "flip": 0.0, "color": 0.0, "paste": 0.0, "val": [str(path)]}
+    crops, _ = crops_of(tmp_path, distract=1.0, **plain)
+    foreign = 0
+    for seed in range(30):
+        image, target = crops[0, seed]
+        pixels = (image * 255).round().numpy()
+        pasted = pixels[1] == 200  # green has come onto the red picture
+        foreign += int(pasted.sum())
+        assert not pasted[mask].any()  # here lies the other's object, which must not come along
+        assert target["labels"].tolist() == [1]
+        assert np.array_equal(target["masks"][0].bool().numpy(), mask)
+    assert foreign > 3000
 
 
 # ---- order ----------------------------------------------------------------------------------

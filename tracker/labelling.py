@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tracker.config import SourceConfig, load_config, parse_stride
 from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats import coco, jsonl
@@ -19,6 +22,10 @@ from tracker.types import LoggedFrame
 from tracker.video.source import open_source
 from tracker.video.still import write_picture
 
+_STILL_S = 2.0  # an object that keeps its place for so long stays put
+_STILL_SHARE = 0.1  # ... where it is mostly within so much of its height of its usual place
+Array = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -27,6 +34,7 @@ class Selection:
     every: int | str = "1s"  # one frame of so many, or one each so many seconds
     min_score: float = 0.6  # least mean score of a track
     min_length_s: float = 0.3  # least time from its first to its last frame
+    still_score: float = 0.0  # least mean score of one that stays put: false objects never move
     unsure: bool = False  # keep the other tracks as crowds: regions that training does not judge
 
 
@@ -110,17 +118,31 @@ def _good_tracks(path: Path, selection: Selection) -> dict[int, bool]:
     first: dict[int, float] = {}
     last: dict[int, float] = {}
     scores: dict[int, list[float]] = {}
+    boxes: dict[int, list[Array]] = {}
     for frame in jsonl.read(path).frames:
         for k, id_ in enumerate(frame.tracks.ids.tolist()):
             first.setdefault(id_, frame.time)
             last[id_] = frame.time
+            boxes.setdefault(id_, []).append(frame.tracks.boxes[k])
             if frame.tracks.sources[k] >= 0:
                 scores.setdefault(id_, []).append(float(frame.tracks.scores[k]))
-    return {
-        id_: last[id_] - first[id_] >= selection.min_length_s
-        and sum(scores.get(id_, [0.0])) >= selection.min_score * len(scores.get(id_, [0.0]))
-        for id_ in first
-    }
+
+    def good(id_: int) -> bool:
+        length = last[id_] - first[id_]
+        least = selection.min_score
+        if length >= _STILL_S and _is_still(np.array(boxes[id_])):
+            least = max(least, selection.still_score)
+        known = scores.get(id_, [0.0])
+        return length >= selection.min_length_s and sum(known) >= least * len(known)
+
+    return {id_: good(id_) for id_ in first}
+
+
+def _is_still(boxes: Array) -> bool:
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    away = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
+    height = np.median(boxes[:, 3] - boxes[:, 1])
+    return bool(np.median(away) < _STILL_SHARE * height)
 
 
 def _strided(frames: Iterator[LoggedFrame], every: int | str) -> Iterator[LoggedFrame]:

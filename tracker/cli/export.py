@@ -47,6 +47,14 @@ def export(
     min_length: Annotated[
         float, typer.Option(min=0, help="With --frames: least length of a track, s.")
     ] = _LABELS.min_length_s,
+    still_score: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With --frames: least mean score of a track that stays put for 2 s, as posts do.",
+        ),
+    ] = _LABELS.still_score,
     unsure: Annotated[
         bool,
         typer.Option(
@@ -78,7 +86,8 @@ def export(
         except ValueError as exc:
             raise ConfigError(f"--every {exc}") from exc
         folder = output or run / "labels"
-        made = export_labels(run, folder, Selection(every, min_score, min_length, unsure), video)
+        selection = Selection(every, min_score, min_length, still_score, unsure)
+        made = export_labels(run, folder, selection, video)
         typer.echo(
             f"{made.frames} frames, {made.objects} objects of {made.tracks} tracks "
             f"({made.dropped} tracks were not good enough) -> {made.path}"

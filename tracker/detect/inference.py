@@ -197,7 +197,15 @@ class MaskRCNNDetector:
         height, width = images[0].shape[:2]
         try:
             return [
-                to_detections(one, width, height, self.config, self._kept, len(self.categories))
+                to_detections(
+                    one,
+                    width,
+                    height,
+                    self.config,
+                    self._kept,
+                    len(self.categories),
+                    exact=self.model.info is not None,
+                )
                 for one in found
             ]
         except FloatingPointError as exc:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from tracker.masks import BoolArray, Mask
+
+FloatArray = npt.NDArray[np.float32]
 
 THRESHOLD = 0.5  # a pixel belongs to the object from this probability on
 _PADDING = 1  # torchvision pads each map by one pixel before it is resized
@@ -30,6 +35,40 @@ def paste_masks(
         bits = _resized(prob, max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1))
         pasted.append(Mask(left, top, bits[top - y1 : bottom - y1, left - x1 : right - x1]).tight())
     return pasted
+
+
+def place_masks(
+    probabilities: torch.Tensor, boxes: torch.Tensor, width: int, height: int
+) -> list[Mask]:
+    """Put each map exactly where training cut it out: arguments as of `paste_masks`.
+
+    Training samples the truth at x1 + (i + 0.5) (x2 - x1) / M, in whole pixels at whole numbers
+    (RoIAlign, not aligned); this is the inverse, at the pixels whose middles lie in the half-open
+    box. torchvision's own paste rounds the box and adds a pixel, which costs small masks an IoU of
+    0.07.
+    """
+    placed = []
+    for prob, box in zip(probabilities.float().numpy(), boxes.double().tolist(), strict=True):
+        (left, columns), (top, rows) = (
+            _samples(box[axis], box[axis + 2], length, prob.shape[-1])
+            for axis, length in enumerate((width, height))
+        )
+        placed.append(Mask(left, top, rows @ prob @ columns.T >= THRESHOLD).tight())
+    return placed
+
+
+def _samples(low: float, high: float, length: int, side: int) -> tuple[int, FloatArray]:
+    """Return the first pixel of a box along one axis, and the weights (pixels, M) of the map."""
+    first, end = (min(max(math.ceil(edge - 0.5), 0), length) for edge in (low, high))
+    end = max(end, first)
+    place = (np.arange(first, end) - low) / max(high - low, 1e-6) * side - 0.5
+    place = np.clip(place, 0, side - 1)
+    before = np.minimum(place.astype(np.int64), side - 2)
+    weights = np.zeros((end - first, side), np.float32)
+    pixels = np.arange(end - first)
+    weights[pixels, before] = 1 - (place - before)
+    weights[pixels, before + 1] = place - before
+    return first, weights
 
 
 def _resized(prob: torch.Tensor, height: int, width: int) -> BoolArray:

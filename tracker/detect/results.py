@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tracker.config import DetectorConfig
-from tracker.detect.paste import THRESHOLD, paste_masks
+from tracker.detect.paste import THRESHOLD, paste_masks, place_masks
 from tracker.masks import Mask
 from tracker.types import Detections
 
@@ -45,10 +45,13 @@ def to_detections(
     config: DetectorConfig,
     kept: torch.Tensor | None,
     classes: int,
+    *,
+    exact: bool = False,
 ) -> Detections:
     """Return what passes the threshold and is of a `kept` class, by descending score.
 
-    Raises FloatingPointError that says what is not finite or beyond the number of `classes`.
+    `exact` puts masks where training cut them out, not where torchvision pastes them. Raises
+    FloatingPointError that says what is not finite or beyond the number of `classes`.
     """
     boxes, scores, labels = found.boxes, found.scores, found.labels
     if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
@@ -72,13 +75,13 @@ def to_detections(
         boxes=boxes.numpy(),
         scores=scores.clamp(0, 1).numpy(),
         labels=labels.numpy(),
-        masks=_to_masks(found, rows, boxes, width, height),
+        masks=_to_masks(found, rows, boxes, width, height, exact),
         embeddings=embeddings,
     )
 
 
 def _to_masks(
-    found: Found, rows: torch.Tensor, boxes: torch.Tensor, width: int, height: int
+    found: Found, rows: torch.Tensor, boxes: torch.Tensor, width: int, height: int, exact: bool
 ) -> tuple[Mask | None, ...]:
     maps = found.maps if found.maps is not None else found.whole
     if maps is None:
@@ -87,5 +90,5 @@ def _to_masks(
     if not torch.isfinite(maps).all():
         raise FloatingPointError("masks are not finite")
     if found.maps is not None:
-        return tuple(paste_masks(maps, boxes, width, height))
+        return tuple((place_masks if exact else paste_masks)(maps, boxes, width, height))
     return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)

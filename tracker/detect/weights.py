@@ -25,7 +25,10 @@ EMBEDDED = Path(__file__).with_name("embedded.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a model of ours says of itself: the metadata of its file."""
+    """What a model of ours says of itself: the metadata of its file.
+
+    Its training cut masks out by half-open boxes, so they are placed so, not as torchvision does.
+    """
 
     architecture: str  # name of a builder
     categories: tuple[str, ...]  # label -> name; 0 is the background

@@ -1,4 +1,4 @@
-"""Turn a labelled picture into a training crop: scale, place, mirror, colours, pasted objects."""
+"""Turn a labelled picture into a training crop: scale, place, mirror, colours, pasted pieces."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _FOCUS = 0.7  # share of crops placed on an object, of a random category
 _LEAST_AREA = 16  # px in the crop: smaller objects are no examples
 _LEAST_SHARE = 0.2  # of an object that must be in the crop, or left by what is pasted over it
 _PASTED = 0.5  # chance of each object of the other picture
+_PIECES = 5  # of background that are pasted at most
+_LARGEST_PIECE, _LEAST_PIECE = 0.5, 0.1  # heights: of the crop, and of the largest
 _LARGEST_SCALE = 8.0  # a picture is never blown up more
 
 
@@ -67,7 +69,9 @@ class TrainingCrops(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
             torch.manual_seed(seed)
             crop = self._crop(self._samples[number])
             if _chance(self._config.paste):
-                crop = self._paste(crop, self._crop(self._samples[_below(len(self._samples))]))
+                crop = _paste(crop, self._crop(self._samples[_below(len(self._samples))]))
+            if _chance(self._config.distract):
+                crop = _distract(crop, self._crop(self._samples[_below(len(self._samples))]))
             image = self._colors(crop.image)
         keep = crop.masks.flatten(1).sum(1) >= _LEAST_AREA
         masks, labels = crop.masks[keep], crop.labels[keep]
@@ -115,22 +119,44 @@ class TrainingCrops(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         image, masks = self._flip(tv_tensors.Image(image), tv_tensors.Mask(masks))
         return _Crop(image.as_subclass(Tensor), labels, masks.as_subclass(Tensor))
 
-    def _paste(self, crop: _Crop, other: _Crop) -> _Crop:
-        """Paste some objects of another crop over this one (arXiv:2012.07177)."""
-        chosen = torch.rand(len(other.labels)) < _PASTED
-        if not bool(chosen.any()):
-            return crop
-        masks = other.masks[chosen]
-        cover = masks.bool().any(0)  # any() of bytes gives bytes
-        image = torch.where(cover, other.image, crop.image)
-        left = crop.masks * (~cover).to(torch.uint8)
-        before, after = crop.masks.flatten(1).sum(1), left.flatten(1).sum(1)
-        keep = after >= _LEAST_SHARE * before
-        return _Crop(
-            image,
-            torch.cat([crop.labels[keep], other.labels[chosen]]),
-            torch.cat([left[keep], masks]),
-        )
+
+def _paste(crop: _Crop, other: _Crop) -> _Crop:
+    """Paste some objects of another crop over this one (arXiv:2012.07177)."""
+    chosen = torch.rand(len(other.labels)) < _PASTED
+    if not bool(chosen.any()):
+        return crop
+    masks = other.masks[chosen]
+    left = _covered(crop, masks.bool().any(0), other)  # any() of bytes gives bytes
+    return _Crop(
+        left.image,
+        torch.cat([left.labels, other.labels[chosen]]),
+        torch.cat([left.masks, masks]),
+    )
+
+
+def _distract(crop: _Crop, other: _Crop) -> _Crop:
+    """Paste pieces of another crop's background over this one (arXiv:1708.01642).
+
+    So neither the edges of what is pasted nor an upright shape are enough to be an object.
+    """
+    side = crop.image.shape[-1]
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    cover = torch.zeros(side, side, dtype=torch.bool)
+    for _ in range(1 + _below(_PIECES)):
+        height = side * _LEAST_PIECE ** _random() * _LARGEST_PIECE
+        width = height * math.exp(math.log(0.15) + _random() * math.log(2.0 / 0.15))
+        u = (x - side * _random()).abs() / (width / 2)
+        v = (y - side * _random()).abs() / (height / 2)
+        cover |= torch.maximum(u, v) < 1 if _chance(0.5) else u**2 + v**2 < 1
+    return _covered(crop, cover & ~other.masks.bool().any(0), other)
+
+
+def _covered(crop: _Crop, cover: Tensor, other: _Crop) -> _Crop:
+    """Put the pixels of another crop over this one where `cover` says so."""
+    left = crop.masks * (~cover).to(torch.uint8)
+    before, after = crop.masks.flatten(1).sum(1), left.flatten(1).sum(1)
+    keep = after >= _LEAST_SHARE * before
+    return _Crop(torch.where(cover, other.image, crop.image), crop.labels[keep], left[keep])
 
 
 def _decoded(sample: Sample) -> Image:

@@ -30,6 +30,7 @@ class TrainConfig(Section):
     flip: Fraction01 = 0.5  # share of pictures that are mirrored
     color: Fraction01 = 0.5  # share whose colours are changed
     paste: Fraction01 = 0.3  # share into which objects of another picture are pasted
+    distract: Fraction01 = 0.2  # share into which pieces of another's background are pasted
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8  # pictures a step, over all processes
     accumulate: Annotated[int, Field(ge=1, le=4096)] = 1  # passes a step is made in, for memory

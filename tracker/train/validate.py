@@ -13,6 +13,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from tracker.config import DetectorConfig
 from tracker.detect.inference import MaskRCNNDetector
 from tracker.detect.maskrcnn import LoadedModel, set_limits
+from tracker.detect.weights import describe
 from tracker.errors import ModelError
 from tracker.train.samples import Dataset
 from tracker.train.score import Scores, find_all, score
@@ -34,7 +35,8 @@ def validate(
     def load(config: DetectorConfig) -> LoadedModel:
         own = copy.deepcopy(module)
         set_limits(own, config)
-        return LoadedModel(own, data.categories, name, "", None)
+        info = describe(own, name, data.categories, {})
+        return LoadedModel(own, data.categories, name, "", None, info)
 
     settings = DetectorConfig(
         score_threshold=_SCORE_THRESHOLD,
