@@ -27,7 +27,7 @@ from tracker.train.settings import TrainConfig
 from tracker.train.validate import validate
 from tracker.types import Detections
 
-_VERSION = 1
+_VERSION = 2
 Losses = dict[str, float]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from tracker.config import TrackerConfig
 from tracker.detect.weights import describe, save_model
 from tracker.errors import ConfigError, SinkError
 from tracker.formats.text import new_file
@@ -21,6 +23,8 @@ from tracker.train.score import Scores
 SETTINGS, STEPS, EPOCHS = "train.toml", "steps.jsonl", "epochs.jsonl"
 BEST, CHECKPOINT = "best.safetensors", "last.pt"
 CURVES, SHEET = "curves.png", "predictions.png"
+_CLASSIFIER = "roi_heads.box_predictor.cls_score.bias"
+_LEAST_SCORE = 0.01  # thresholds nearer to 0 or 1 are luck
 FILES = (SETTINGS, STEPS, EPOCHS, BEST, CHECKPOINT, CURVES, SHEET)
 
 
@@ -48,6 +52,7 @@ class Epoch:
             "mask_map_50": scores.mask_50,
             "mask_map_75": scores.mask_75,
             "categories": dict(scores.categories),
+            "thresholds": dict(scores.thresholds),
             "lr": self.lr,
             "best": self.best,
             "val_s": round(self.val_s, 3),
@@ -56,7 +61,7 @@ class Epoch:
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Epoch:
         """Return what `to_json` wrote."""
-        keys = ("box_map", "mask_map", "mask_map_50", "mask_map_75", "categories")
+        keys = ("box_map", "mask_map", "mask_map_50", "mask_map_75", "categories", "thresholds")
         return cls(
             item["epoch"],
             item["step"],
@@ -95,7 +100,7 @@ class Folder:
     def save_best(
         self, module: nn.Module, started: StartedModel, categories: tuple[str, ...], epoch: Epoch
     ) -> None:
-        """Write the model with its card."""
+        """Write the model with its card, and scores that mean what the tracker takes them for."""
         card = {
             **self._card,
             "started_from": started.start,
@@ -104,7 +109,8 @@ class Folder:
             "validation": epoch.scores.to_json(),
         }
         info = describe(module, started.architecture, categories, card)
-        save_model(self.path / BEST, module.state_dict(), info)
+        state = calibrated(module.state_dict(), categories, epoch.scores.thresholds)
+        save_model(self.path / BEST, state, info)
 
     def save_checkpoint(self, content: Mapping[str, Any]) -> None:
         """Write the checkpoint; the old one stays until the new one is on the disk."""
@@ -136,3 +142,24 @@ class Folder:
     def _replace(self, name: str, text: str) -> None:
         with new_file(self.path / name) as file:
             file.write(text)
+
+
+def calibrated(
+    state: Mapping[str, Tensor], categories: Sequence[str], thresholds: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Shift each category's logit so that its threshold becomes the tracker's confident score.
+
+    Trained on few pictures a model is far too sure of itself, and how much so differs. The order
+    of its detections, and so its mAP, stays.
+    """
+    shifted = dict(state)
+    if _CLASSIFIER in shifted:
+        wanted = _logit(TrackerConfig().confident_score)
+        shift = [wanted - _logit(thresholds[n]) if n in thresholds else 0.0 for n in categories]
+        shifted[_CLASSIFIER] = shifted[_CLASSIFIER] + shifted[_CLASSIFIER].new_tensor(shift)
+    return shifted
+
+
+def _logit(score: float) -> float:
+    score = min(max(score, _LEAST_SCORE), 1 - _LEAST_SCORE)
+    return math.log(score / (1 - score))

@@ -17,6 +17,8 @@ from tracker.masks import mask_to_rle
 from tracker.train.samples import Dataset, read_picture
 from tracker.types import Detections, Detector, Frame
 
+_ENOUGH = 10  # objects of a category, to tell which scores are good
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -27,6 +29,7 @@ class Scores:
     mask_50: float  # at IoU 0.50
     mask_75: float
     categories: Mapping[str, float]  # mask mAP of those that have examples
+    thresholds: Mapping[str, float]  # score with the best F1 at IoU 0.50, of those that have enough
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, rounded."""
@@ -36,6 +39,7 @@ class Scores:
             "mask_map_50": round(self.mask_50, 5),
             "mask_map_75": round(self.mask_75, 5),
             "categories": {name: round(value, 5) for name, value in self.categories.items()},
+            "thresholds": {name: round(value, 5) for name, value in self.thresholds.items()},
         }
 
 
@@ -71,7 +75,7 @@ def score(data: Dataset, results: Sequence[Mapping[str, Any]]) -> Scores:
     with redirect_stdout(io.StringIO()):
         truth.createIndex()
         if not results or not truth.dataset["annotations"]:
-            return Scores(0.0, 0.0, 0.0, 0.0, {})
+            return Scores(0.0, 0.0, 0.0, 0.0, {}, {})
         found = truth.loadRes([dict(result) for result in results])
         box = _summary(truth, found, "bbox")
         mask = _summary(truth, found, "segm")
@@ -88,7 +92,25 @@ def score(data: Dataset, results: Sequence[Mapping[str, Any]]) -> Scores:
         mask_50=_known(mask.stats[1]),
         mask_75=_known(mask.stats[2]),
         categories=by_category,
+        thresholds=_thresholds(data, mask),
     )
+
+
+def _thresholds(data: Dataset, evaluation: Any) -> dict[str, float]:
+    """Return the score of each category above which precision and recall together are best."""
+    recall = np.asarray(evaluation.params.recThrs)
+    found = {}
+    for k, label in enumerate(evaluation.params.catIds):
+        count = sum(
+            one.label == label and not one.crowd for s in data.samples for one in s.instances
+        )
+        precision, scores = (
+            evaluation.eval[name][0, :, k, 0, -1] for name in ("precision", "scores")
+        )
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+        if count >= _ENOUGH and f1.max() > 0:
+            found[data.categories[label]] = float(scores[f1.argmax()])
+    return found
 
 
 def _summary(truth: Any, found: Any, kind: str) -> Any:
