@@ -91,7 +91,7 @@ def test_all_of_it(tmp_path, monkeypatch):
     body = maskrcnn_mobilenet_v3_small_fpn(2).backbone.body
     weights = {f"features.{k}": v for k, v in body.state_dict().items()}
     torch.save(weights, tmp_path / "imagenet.pth")
-    monkeypatch.setattr(embedded, "CLIPS", {"one": (5, 1, False), "two": (5, 2, True)})
+    monkeypatch.setattr(embedded, "CLIPS", {"one": (5, 1, 2), "two": (5, 2, 0)})
     monkeypatch.setattr(embedded, "SCENES", 1)
     monkeypatch.setattr(embedded, "Looks", lambda *_: scenes.SceneDetector(street))
     monkeypatch.setattr(embedded, "fetch_backbone", lambda _: tmp_path / "imagenet.pth")

@@ -22,6 +22,7 @@ from tracker.train import session
 from tracker.train.augment import TrainingCrops
 from tracker.train.build import build_model
 from tracker.train.loop import Hooks
+from tracker.train.records import calibrated
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample
 from tracker.train.schedule import Schedule, repeats
 from tracker.train.score import score
@@ -418,6 +419,43 @@ def test_killed_before_the_first_checkpoint(street, tmp_path):
     (tmp_path / "run" / "last.pt").unlink()
     session.train(config, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "steps.jsonl").read_text() == lines
+
+
+# ---- what scores mean -----------------------------------------------------------------------
+
+
+def test_the_score_that_separates_best_becomes_the_confident_one():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 3, generator=generator) * 3
+    name = "roi_heads.box_predictor.cls_score.bias"
+    before = logits.softmax(1)
+    state = {name: torch.zeros(3), "other": torch.ones(2)}
+    shifted = calibrated(state, ("__background__", "person", "car"), {"person": 0.93})
+    assert torch.equal(state[name], torch.zeros(3))
+    assert shifted[name][[0, 2]].tolist() == [0.0, 0.0]
+    two = torch.tensor([[0.0, math.log(0.93 / 0.07)]])
+    assert (two + shifted[name][:2]).softmax(1)[0, 1] == pytest.approx(0.6, abs=1e-6)
+    after = (logits + shifted[name]).softmax(1)
+    assert torch.equal(after[:, 1].argsort(), before[:, 1].argsort())
+    assert torch.equal(shifted["other"], state["other"])
+    assert calibrated({"other": torch.ones(2)}, ("__background__", "person"), {"person": 0.9})
+
+
+def test_thresholds_are_those_of_the_best_f1():
+    picture = (np.indices((40, 40)).sum(0) * 0).astype(np.uint8)
+    samples, results = [], []
+    for k in range(12):
+        mask = Mask(4, 4, np.ones((20, 20), np.bool_))
+        rle = mask_to_rle(mask, *picture.shape)
+        samples.append(Sample(None, 40, 40, (Instance(str(k), 1, rle),)))
+        good = {"bbox": [4, 4, 20, 20], "segmentation": rle, "score": 0.8 + k / 100}
+        away = mask_to_rle(Mask(30, 30, np.ones((5, 5), np.bool_)), *picture.shape)
+        bad = {"bbox": [30, 30, 5, 5], "segmentation": away, "score": 0.7 - k / 100}
+        results += [one | {"image_id": k + 1, "category_id": 1} for one in (good, bad)]
+    data = Dataset(tuple(samples), ("__background__", "person", "car"))
+    assert score(data, results).thresholds == {"person": pytest.approx(0.8)}
+    few = Dataset(tuple(samples[:9]), data.categories)
+    assert score(few, [r for r in results if r["image_id"] < 10]).thresholds == {}
 
 
 def test_force_gives_nothing_up_before_all_is_ready(street, tmp_path):
