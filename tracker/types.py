@@ -292,6 +292,9 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames in order; raise SourceError where no more can be had."""
 
+    def mark(self, index: int) -> dict[str, Any] | None:
+        """Return where frame `index` lay, in JSON types, to go on behind it; None for cameras."""
+
     def close(self) -> None:
         """Release the file or camera; safe to call twice and from another thread."""
 

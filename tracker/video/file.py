@@ -6,7 +6,9 @@ import errno
 import itertools
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +16,21 @@ from typing import IO, Any
 import av
 import av.error
 import av.stream
+import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
-from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
-from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, is_turned, reason
+from tracker.types import AudioTrack, Frame, Image, SourceReport, StreamInfo
+from tracker.video.picture import (
+    FALLBACK_RATE,
+    Clock,
+    FrameMaker,
+    is_turned,
+    reason,
+    restore_report,
+    upright,
+)
 
 # Containers of real footage. Playlists and scripts (m3u8, ffconcat, sdp) can name other files and
 # hosts, so they are not among them, and no protocol but `file` may be opened from within.
@@ -39,7 +51,8 @@ class VideoFile:
     """
 
     def __init__(self, path: Path | IO[bytes], *, name: str, config: SourceConfig) -> None:
-        self.name = name
+        self.name, self._path = name, path
+        self._mark: dict[str, Any] | None = None
         self._max_pixels = config.max_pixels
         self._closing = threading.Lock()
         self._container = self._open(path)
@@ -72,16 +85,24 @@ class VideoFile:
             origin = float(first.time) if first.pts is not None and first.time else 0.0
             self.audio = AudioTrack(str(path), origin)
 
-    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
+    def frames(
+        self, wanted: Wanted, finished: Wanted, mark: dict[str, Any] | None = None
+    ) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`.
 
-        Unwanted pictures are decoded but never converted.
+        Unwanted pictures are decoded but never converted. With a `mark`, only those behind it.
         """
         report, maker = self.report, FrameMaker(self.report)
         clock = Clock(self._rate or FALLBACK_RATE, report)
         index, suspect, ended_early = 0, True, False
+        pictures: Iterator[av.VideoFrame | None] = itertools.chain(self._head, self._decoded)
         try:
-            for picture in itertools.chain(self._head, self._decoded):
+            if mark is not None:
+                pictures = self._behind(mark)
+                index, suspect = mark["index"] + 1, mark["suspect"]
+                clock.restore(mark["clock"])
+                maker.size = tuple(mark["size"])
+            for picture in pictures:
                 if picture is None:
                     suspect = True
                     continue
@@ -97,12 +118,24 @@ class VideoFile:
                     picture, index, time, suspect=suspect, wanted=wanted(index, time)
                 )
                 if frame is not None:
+                    self._mark = {
+                        "index": index,
+                        "pts": picture.pts,
+                        "suspect": suspect,
+                        "clock": clock.state(),
+                        "size": maker.size,
+                        "report": asdict(report),
+                    }
                     yield frame
                 index += 1
             if not ended_early:
                 self._compare_with_claims(index, clock)
         finally:
             self.close()
+
+    def mark(self) -> dict[str, Any] | None:
+        """Return where the file was when it gave its latest frame; None if it is read only once."""
+        return self._mark if isinstance(self._path, Path) else None
 
     def close(self) -> None:
         """Release the file; safe to call twice."""
@@ -177,6 +210,52 @@ class VideoFile:
             return max(1, round(Fraction(self._container.duration, av.time_base) * self._rate))
         return None
 
+    # ---- going on ---------------------------------------------------------------------------
+
+    def _behind(self, mark: dict[str, Any]) -> Iterator[av.VideoFrame | None]:
+        """Return the pictures behind the marked one, sought by its time or, if need be, by count.
+
+        Raises SourceError where another picture is found at the mark.
+        """
+        pictures = self._by_time(mark) or self._by_count(mark)
+        if pictures is None:
+            raise SourceError(
+                f"{self.name}: is not the video that the run began with: frame {mark['index']} "
+                "is another"
+            )
+        restore_report(self.report, mark["report"])
+        return pictures
+
+    def _by_time(self, mark: dict[str, Any]) -> Iterator[av.VideoFrame | None] | None:
+        report = SourceReport(**mark["report"])
+        if mark["pts"] is None or report.clock_jumps or not report.complete:
+            return None  # one time may be that of several pictures, or of a broken one
+        try:
+            self._container.seek(mark["pts"], stream=self._stream, backward=True)
+            pictures = self._pictures()
+            for picture in pictures:
+                if picture is None or picture.pts is None or picture.pts > mark["pts"]:
+                    return None
+                if picture.pts == mark["pts"]:
+                    return pictures if _is_marked(picture, mark) else None
+        except (av.error.FFmpegError, OSError):
+            pass
+        return None
+
+    def _by_count(self, mark: dict[str, Any]) -> Iterator[av.VideoFrame | None] | None:
+        assert isinstance(self._path, Path)
+        with self._closing:
+            self._container.close()
+            self._container = self._open(self._path)
+        self._stream = self._pick_stream()
+        pictures = self._pictures()
+        number = -1
+        for picture in pictures:
+            number += picture is not None
+            if picture is not None and number == mark["index"]:
+                return pictures if _is_marked(picture, mark) else None
+        return None
+
     # ---- decoding ---------------------------------------------------------------------------
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
@@ -233,3 +312,13 @@ class VideoFile:
             end, claimed = clock.last + clock.step, duration / av.time_base
             if end < 0.9 * claimed - clock.step and not (declared and declared <= found):
                 report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")
+
+
+def checksum(image: Image) -> int:
+    """Return a number that tells pictures apart: the CRC-32 of their pixels."""
+    return zlib.crc32(np.ascontiguousarray(image).data)
+
+
+def _is_marked(picture: av.VideoFrame, mark: dict[str, Any]) -> bool:
+    known: int | None = mark.get("picture")
+    return known is None or checksum(upright(picture, VideoReformatter())) == known

@@ -5,13 +5,16 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import Frame, SourceReport, StreamInfo
-from tracker.video.file import VideoFile, Wanted
+from tracker.video.file import VideoFile, Wanted, checksum
+from tracker.video.picture import restore_report
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -32,6 +35,7 @@ class ImageSequence:
 
     def __init__(self, pattern: str, config: SourceConfig) -> None:
         self.name = pattern
+        self._mark: dict[str, Any] | None = None
         self._config = config
         self._paths = self._find(pattern)
         self._rate = Fraction(config.fps).limit_denominator(1000)
@@ -39,10 +43,24 @@ class ImageSequence:
         width, height = self._first_size()
         self.info = StreamInfo(width, height, self._rate, len(self._paths))
 
-    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
-        """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
-        report, size = self.report, None
-        for index, path in enumerate(self._paths):
+    def frames(
+        self, wanted: Wanted, finished: Wanted, mark: dict[str, Any] | None = None
+    ) -> Iterator[Frame]:
+        """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`.
+
+        With a `mark`, only those behind it; raises SourceError where another picture is there.
+        """
+        report, size, first = self.report, None, 0
+        if mark is not None:
+            first, size = mark["index"] + 1, tuple(mark["size"])
+            marked = self._read(self._paths[first - 1]) if first <= len(self._paths) else None
+            if marked is None or mark.get("picture") not in (None, checksum(marked.image)):
+                raise SourceError(
+                    f"{self.name}: holds other pictures than the run began with: frame {first - 1} "
+                    "is another"
+                )
+            restore_report(report, mark["report"])
+        for index, path in enumerate(self._paths[first:], first):
             time = float(index / self._rate)
             if finished(index, time):
                 return
@@ -61,7 +79,12 @@ class ImageSequence:
             suspect = frame.suspect or _is_cut(path)
             report.suspect += suspect
             report.frames += 1
+            self._mark = {"index": index, "size": size, "report": asdict(report)}
             yield Frame(index, time, frame.image, suspect)
+
+    def mark(self) -> dict[str, Any] | None:
+        """Return where the sequence was when it gave its latest frame."""
+        return self._mark
 
     def close(self) -> None:
         """Do nothing: no file stays open between pictures."""

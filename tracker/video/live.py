@@ -56,8 +56,14 @@ class LiveStream:
         # A multipart JPEG stream carries no times: FFmpeg invents 25 frames/s.
         self._has_times = self._container.format.name != "mpjpeg"
 
-    def frames(self, wanted: Wanted, finished: Wanted) -> Iterator[Frame]:
+    def mark(self) -> None:
+        """Return None: what a camera showed cannot be seen again."""
+
+    def frames(
+        self, wanted: Wanted, finished: Wanted, mark: dict[str, Any] | None = None
+    ) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
+        assert mark is None
         report, maker = self.report, FrameMaker(self.report)
         clock = Clock(self._rate or FALLBACK_RATE, report)
         index, suspect = 0, True

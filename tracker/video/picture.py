@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,14 @@ class Clock:
         self.last: float | None = None
         self._offset: float | None = None
         self._report = report
+
+    def state(self) -> list[float | None]:
+        """Return what `restore` needs."""
+        return [self.last, self._offset]
+
+    def restore(self, state: Sequence[float | None]) -> None:
+        """Go on where `state` was taken."""
+        self.last, self._offset = state
 
     def tell(self, raw: float | None) -> float:
         """Return the time of the next frame, whose container time is `raw`."""
@@ -51,21 +60,27 @@ class Clock:
         return self.last
 
 
+def restore_report(report: SourceReport, values: Mapping[str, Any]) -> None:
+    """Let a report go on counting from what `dataclasses.asdict` gave of another."""
+    for name, value in values.items():
+        setattr(report, name, list(value) if isinstance(value, list) else value)
+
+
 class FrameMaker:
     """Turns decoded pictures into frames, and counts what it sees of them."""
 
     def __init__(self, report: SourceReport) -> None:
         self._report = report
         self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None  # px, as stored, of the latest picture
+        self.size: tuple[int, int] | None = None  # px, as stored, of the latest picture
 
     def make(
         self, picture: av.VideoFrame, index: int, time: float, *, suspect: bool, wanted: bool
     ) -> Frame | None:
         """Return the frame if it is wanted; an unwanted picture is never converted."""
         size = (picture.width, picture.height)
-        self._report.size_changes += self._size not in (None, size)
-        self._size = size
+        self._report.size_changes += self.size not in (None, size)
+        self.size = size
         self._report.rotation = (-int(picture.rotation)) % 360
         if not wanted:
             self._report.skipped += 1

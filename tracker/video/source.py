@@ -6,9 +6,11 @@ import glob
 import math
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tracker.config import SourceConfig, parse_position, parse_stride
 from tracker.errors import SourceError
@@ -18,16 +20,20 @@ from tracker.video.images import ImageSequence, is_image
 from tracker.video.live import LiveStream
 from tracker.video.picture import FALLBACK_RATE
 
+_MARKS = 4096  # frames that may be on their way through a run
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "srt", "rtmp")
 
 
-def open_source(uri: str | Path, config: SourceConfig | None = None) -> Source:
+def open_source(
+    uri: str | Path, config: SourceConfig | None = None, mark: dict[str, Any] | None = None
+) -> Source:
     """Open a video by its name.
 
     `uri` is a file, a folder or glob of images, a camera index ("0") or device ("/dev/video0"), an
     rtsp/http(s)/udp/tcp/srt/rtmp URL, or "-" for standard input. Only the part that `config`
-    names is given. Raises SourceError with one sentence for anything that holds no video.
+    names is given; with the `mark` of a file or images, only what lies behind it. Raises
+    SourceError with one sentence for anything that holds no video.
     """
     config = config or SourceConfig()
     text = str(uri)
@@ -36,7 +42,7 @@ def open_source(uri: str | Path, config: SourceConfig | None = None) -> Source:
     if _URL.match(text):
         scheme = text.split("://", 1)[0].lower()
         if scheme == "file":
-            return open_source(text.split("://", 1)[1], config)
+            return open_source(text.split("://", 1)[1], config, mark)
         if scheme not in _SCHEMES:
             raise SourceError(f"{text}: URLs may start with {', '.join(_SCHEMES)}, not {scheme}")
         return _Clip(LiveStream(text, config), config)
@@ -49,17 +55,21 @@ def open_source(uri: str | Path, config: SourceConfig | None = None) -> Source:
     except OSError as exc:
         raise SourceError(f"{text}: {exc.strerror}") from None
     if is_images and (is_pattern or path.exists()):
-        return _Clip(ImageSequence(text, config), config)
-    return _Clip(VideoFile(path, name=text, config=config), config)
+        return _Clip(ImageSequence(text, config), config, mark)
+    return _Clip(VideoFile(path, name=text, config=config), config, mark)
 
 
 class _Clip:
     """The part of a video between start and end, at a stride."""
 
     def __init__(
-        self, source: VideoFile | ImageSequence | LiveStream, config: SourceConfig
+        self,
+        source: VideoFile | ImageSequence | LiveStream,
+        config: SourceConfig,
+        mark: dict[str, Any] | None = None,
     ) -> None:
-        self._source, self._config = source, config
+        self._source, self._config, self._mark = source, config, mark
+        self._marks: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MARKS)
         self.report = source.report
         self.info = replace(source.info, frame_count=_expected(source.info, config))
         self.audio_note = source.audio_note if isinstance(source, VideoFile) else None
@@ -70,7 +80,7 @@ class _Clip:
         end_unit, end = parse_position(self._config.end if self._config.end is not None else "0")
         has_end = self._config.end is not None
         stride_unit, stride = parse_stride(self._config.stride)
-        taken, next_time = 0, 0.0
+        taken, next_time = self._mark["clip"] if self._mark else (0, 0.0)
 
         def wanted(index: int, time: float) -> bool:
             nonlocal taken, next_time
@@ -90,7 +100,10 @@ class _Clip:
         def finished(index: int, time: float) -> bool:
             return has_end and (index if end_unit == "frames" else time + 1e-6) >= end
 
-        yield from self._source.frames(wanted, finished)
+        for frame in self._source.frames(wanted, finished, self._mark):
+            if (mark := self._source.mark()) is not None:
+                self._marks.append((frame.index, {**mark, "clip": [taken, next_time]}))
+            yield frame
         if not self.report.frames:
             if self.report.skipped:
                 raise SourceError(
@@ -98,6 +111,14 @@ class _Clip:
                     f"({self._config.start}) and the end ({self._config.end or 'of the video'})"
                 )
             raise SourceError(f"{self._source.name}: holds no picture that can be decoded")
+
+    def mark(self, index: int) -> dict[str, Any] | None:
+        """Return where the source was when it gave frame `index`."""
+        while self._marks:
+            number, mark = self._marks.popleft()
+            if number == index:
+                return mark
+        return None
 
     def close(self) -> None:
         """Release the source."""
