@@ -13,13 +13,13 @@ LAYERS = [
     {"types"},
     {"video", "detect", "associate", "count", "formats", "drawing"},
     {"pipeline", "sinks"},
-    {"agreement", "assemble", "bench", "evaluate", "labelling", "train"},
+    {"agreement", "assemble", "bench", "checkpoint", "evaluate", "labelling", "train"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Within a layer a room may only use its own modules, but for these arrows.
-SIDEWAYS = {("drawing", "count"), ("bench", "agreement")}
+SIDEWAYS = {("drawing", "count"), ("bench", "agreement"), ("assemble", "checkpoint")}
 HEAVY = {
     "av": {"video"},
     "torch": {"detect", "train"},

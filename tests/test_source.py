@@ -13,8 +13,9 @@ import pytest
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
-from tracker.video.file import VideoFile, checksum
+from tracker.video.file import VideoFile
 from tracker.video.images import natural_key
+from tracker.video.picture import checksum
 from tracker.video.source import open_source
 
 
@@ -489,7 +490,9 @@ def check_going_on(uri, config=None):
     frames, report = everything(open_source(uri, config))
     for k in {0, len(frames) // 3, len(frames) // 2, len(frames) - 2} & set(range(len(frames) - 1)):
         mark = frames[k][1]
-        if mark.get("suspect"):  # how a damaged picture is mended depends on what memory held before
+        if mark.get(
+            "suspect"
+        ):  # how a damaged picture is mended depends on what memory held before
             del mark["picture"]
         rest, same = everything(open_source(uri, config, mark))
         assert [what(frame) for frame in rest] == [what(f) for f in frames[k + 1 :]], (uri, k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,12 +14,13 @@ from typing import Any
 
 import tomli_w
 
+from tracker import checkpoint
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.refine import Archive
 from tracker.config import RunConfig
 from tracker.errors import ConfigError, ModelError, TrackerError, redact
 from tracker.formats import jsonl
-from tracker.pipeline import RunStats, run, stream
+from tracker.pipeline import RunStats, run, span, stream
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import RunFolder
 from tracker.sinks.log import LogSink
@@ -118,6 +119,7 @@ def run_to_folder(
     *,
     get_detector: Callable[[], Detector],
     replace: bool = False,
+    resume: bool = False,
     on_start: Callable[[Source, Sequence[str]], None] | None = None,
     on_result: Callable[[FrameResult, RunStats], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -126,38 +128,64 @@ def run_to_folder(
 
     The source is opened first, then the folder made, then the detector fetched: what fails early
     leaves nothing behind. Raises TrackerError; after an error in mid-run the files hold all frames
-    up to it and report.json the reason.
+    up to it and report.json the reason. With `resume` the run in the folder goes on where its
+    checkpoint was taken; where there is none yet, it starts.
     """
     started = datetime.now(UTC)
-    source = open_source(uri, config.source)
-    with closing(source):
+    past = checkpoint.find(output) if resume else None
+    source = open_source(uri, config.source, past and past["source"])
+    with ExitStack() as stack:
+        stack.enter_context(closing(source))
         if config.output.refine and source.info.live:
             raise ConfigError(f"{uri}: is a live source; --refine needs a whole video")
-        folder = RunFolder(output, replace=replace)
+        folder = RunFolder(output, replace=replace or (resume and not past), resume=resume)
+        stack.callback(folder.release)
         try:
             detector = get_detector()
+            began = _began(uri, config, detector)
+            if past:
+                checkpoint.compare(past["began"], began, output)
         except BaseException:
             folder.remove_if_empty()
             raise
-        folder.clear()  # only from here on the run that was there is given up
-        try:
-            folder.write_text("run.toml", _run_toml(uri, config, detector, started))
-            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri))
-        except BaseException:
-            folder.discard()
-            raise
-        if on_start:
-            on_start(source, detector.categories)
         stats, error = RunStats(), None
         tracker = _tracker(config)
+        try:
+            if past:
+                tracker.restore(past["associator"])
+                checkpoint.restore_stats(stats, past)
+            else:
+                folder.clear()  # only from here on the run that was there is given up
+                folder.write_text("run.toml", _run_toml(uri, config, detector, started))
+            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
+        except BaseException:
+            if not past:
+                folder.discard()
+            raise
+        log, counts, video = sinks
         archive = Archive(tracker, config.refine) if config.output.refine else None
+        keeper = None
+        if not (source.info.live or archive or uri == "-"):
+            keeper = checkpoint.Checkpointer(
+                folder / checkpoint.NAME,
+                tracker,
+                source,
+                {"log": log, "counts": counts, **({"video": video} if video else {})},
+                stats,
+                began=began,
+                span=span(began["detector"]["batch_size"], config.detector.every),
+                durable=(lambda: video.durable) if video else None,
+                done=stats.frames,
+            )
+        if on_start:
+            on_start(source, detector.categories)
         try:
             run(
                 source,
                 detector,
-                archive or tracker,
-                [sink for sink in sinks if sink is not None],
-                batch_size=getattr(detector, "batch_size", 1),
+                keeper or archive or tracker,
+                [sink for sink in (*sinks, keeper) if sink is not None],
+                batch_size=began["detector"]["batch_size"],
                 every=config.detector.every,
                 stats=stats,
                 on_result=on_result,
@@ -168,7 +196,6 @@ def run_to_folder(
         if not stats.frames and error:
             folder.discard()
             raise error
-        _, counts, video = sinks
         notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
         report = _report(uri, source, detector, stats, error, [note for note in notes if note])
         try:
@@ -180,6 +207,8 @@ def run_to_folder(
             error = error or exc  # the first error is the one that explains
         if error:
             raise error
+        if not stats.stopped:
+            (folder / checkpoint.NAME).unlink(missing_ok=True)
     return RunResult(output, stats, counts.summary(), report)
 
 
@@ -188,9 +217,14 @@ def _tracker(config: RunConfig) -> MaskTracker:
 
 
 def _build_sinks(
-    folder: RunFolder, config: RunConfig, source: Source, categories: Sequence[str], name: str
+    folder: RunFolder,
+    config: RunConfig,
+    source: Source,
+    categories: Sequence[str],
+    name: str,
+    past: dict[str, Any] | None,
 ) -> tuple[LogSink, CountsSink, VideoSink | None]:
-    rate = source.info.rate
+    rate, past = source.info.rate, past or {}
     video = None
     if config.output.video:
         video = VideoSink(
@@ -201,9 +235,30 @@ def _build_sinks(
             rate=rate,
             pixel_aspect=source.info.pixel_aspect,
             find_audio=lambda: getattr(source, "audio", None),
+            state=past.get("video"),
+            counted=past.get("counts"),
         )
-    log = LogSink(folder / "tracks.jsonl", categories, rate=rate, source=name)
-    return log, CountsSink(folder.path, categories, config.count), video
+    log = LogSink(
+        folder / "tracks.jsonl", categories, rate=rate, source=name, state=past.get("log")
+    )
+    counts = CountsSink(folder.path, categories, config.count, state=past.get("counts"))
+    return log, counts, video
+
+
+def _began(uri: str, config: RunConfig, detector: Detector) -> dict[str, Any]:
+    """Return what a run is made of, as JSON types: one that goes on must be made of the same."""
+    model = getattr(detector, "model", None)
+    return {
+        "program": _version("mask-tracker"),
+        "source": checkpoint.fingerprint(uri),
+        "settings": config.model_dump(mode="json"),
+        "detector": {
+            "model": str(getattr(model, "name", type(detector).__name__)),
+            "sha256": getattr(model, "sha256", None),
+            "categories": list(detector.categories),
+            **_hardware(detector),
+        },
+    }
 
 
 def _report(

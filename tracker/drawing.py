@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,6 +90,18 @@ class Annotator:
                 text = f"#{tracks.ids[row]} {name} {tracks.scores[row]:.2f}"
                 pen.label(text, tracks.boxes[row], colors[row])
         return image
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs, as JSON types."""
+        trails = [[id_, [list(point) for point in trail]] for id_, trail in self._trails.items()]
+        return {"size": self._size, "trails": trails}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._size = tuple(state["size"]) if state["size"] else None
+        self._trails = {
+            id_: deque((time, x, y) for time, x, y in trail) for id_, trail in state["trails"]
+        }
 
     def _extend_trails(self, result: FrameResult) -> None:
         now, tracks = result.frame.time, result.tracks

@@ -44,6 +44,11 @@ class RunStats:
     )
 
 
+def span(batch_size: int, every: int) -> int:
+    """Return how many frames of a file go through the detector together."""
+    return batch_size if every == 1 else max(1, min(batch_size, SPAN // every)) * every
+
+
 def stream(
     source: Source,
     detector: Detector,
@@ -86,7 +91,7 @@ def stream(
         if live:
             found = _detect_live(detector, decoded, every, stages["detect"])
         else:
-            size = batch_size if every == 1 else max(1, min(batch_size, SPAN // every))
+            size = span(batch_size, every) // every
             found = _detect(detector, decoded, size, every, stages["detect"])
         yield from staged(_associate(associator, staged(found), stages["associate"]))
 
@@ -110,7 +115,7 @@ def run(
     in `stream`.
     """
     stats = stats or RunStats()
-    began, error = time.perf_counter(), None
+    began, error = time.perf_counter() - stats.wall_s, None  # a run that goes on has a past
     try:
         results = stream(
             source, detector, associator, batch_size=batch_size, every=every, stats=stats

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import astuple, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,27 @@ class LineCounter:
             self._paths = {k: p for k, p in self._paths.items() if time - p.seen <= _FORGET_S}
             self._next_clean_up = time + _FORGET_S
         return crossings
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs, as JSON types."""
+        return {
+            "lines": [list(astuple(line)) for line in self.lines],
+            "counts": [[*key, number] for key, number in self.counts.items()],
+            "paths": [[*key, *astuple(path)] for key, path in self._paths.items()],
+            "next_clean_up": self._next_clean_up,
+            "size": self._size,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self.lines = [Line(name, tuple(a), tuple(b)) for name, a, b in state["lines"]]
+        self.counts = {(line, way, label): n for line, way, label, n in state["counts"]}
+        self._paths = {
+            (line, id_): _Path(side, tuple(last), tuple(met) if met else None, seen)
+            for line, id_, side, last, met, seen in state["paths"]
+        }
+        self._next_clean_up = state["next_clean_up"]
+        self._size = tuple(state["size"]) if state["size"] else None
 
     def _point(self, box: npt.NDArray[np.float32]) -> tuple[Point, float]:
         x1, y1, x2, y2 = (float(v) for v in box)

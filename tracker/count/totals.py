@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from tracker.types import Tracks
 
@@ -69,6 +70,29 @@ class Totals:
         for label, number in present.items():
             self.max_at_once[label] = max(self.max_at_once[label], number)
             self._peak_in_bin[label] = max(self._peak_in_bin[label], number)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs, as JSON types."""
+        return {
+            "objects": [list(astuple(item)) for item in self.objects.values()],
+            "unique": list(self.unique.items()),
+            "max_at_once": list(self.max_at_once.items()),
+            "bins": [list(astuple(item)) for item in self.bins],
+            "bin": self._bin,
+            "in_bin": list(self._in_bin.items()),
+            "new_in_bin": sorted(self._new_in_bin),
+            "peak_in_bin": list(self._peak_in_bin.items()),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self.objects = {item[0]: SeenObject(*item) for item in state["objects"]}
+        self.unique = Counter(dict(state["unique"]))
+        self.max_at_once = Counter(dict(state["max_at_once"]))
+        self.bins = [BinCount(*item) for item in state["bins"]]
+        self._bin, self._in_bin = state["bin"], dict(state["in_bin"])
+        self._new_in_bin = set(state["new_in_bin"])
+        self._peak_in_bin = Counter(dict(state["peak_in_bin"]))
 
     def bin_of(self, time: float) -> int:
         """Return the number of the bin that holds `time` (s); its start belongs to it."""

@@ -23,17 +23,29 @@ class CountsSink:
     """
 
     def __init__(
-        self, folder: Path, categories: Sequence[str], config: CountConfig | None = None
+        self,
+        folder: Path,
+        categories: Sequence[str],
+        config: CountConfig | None = None,
+        *,
+        state: dict[str, Any] | None = None,
     ) -> None:
         self._folder, self._categories = folder, categories
         self._config = config or CountConfig()
         self._totals = Totals(self._config.bin_s)
         self._lines: LineCounter | None = None
-        self._events = GrowingFile(folder / "events.jsonl") if self._config.lines else None
+        kept = state["events"] if state else 0
+        self._events = GrowingFile(folder / "events.jsonl", kept) if self._config.lines else None
         self._crossings_per_bin: dict[tuple[int, int], dict[str, int]] = {}  # bin, label -> column
         self._frames = 0
         self._end = 0.0
         self._closed = False
+        if state:
+            self._frames, self._end = state["frames"], state["end"]
+            self._totals.restore(state["totals"])
+            self._lines = line_counter(self._config, *state["lines"]["size"])
+            self._lines.restore(state["lines"])
+            self._crossings_per_bin = {(n, label): row for n, label, row in state["crossings"]}
 
     def write(self, result: FrameResult) -> None:
         """Take in one frame."""
@@ -60,6 +72,21 @@ class CountsSink:
         with new_file(self._folder / "counts.json") as file:
             json.dump(self.summary(), file, indent=2, ensure_ascii=False)
             file.write("\n")
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what counting on needs, as JSON types; the events are on the disk by then."""
+        if self._lines is None:
+            return None
+        if self._events:
+            self._events.sync()
+        return {
+            "frames": self._frames,
+            "end": self._end,
+            "totals": self._totals.state(),
+            "lines": self._lines.state(),
+            "crossings": [[*key, row] for key, row in self._crossings_per_bin.items()],
+            "events": self._events.size if self._events else 0,
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return the content of counts.json."""

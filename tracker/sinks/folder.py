@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tracker.errors import ConfigError, SinkError
 from tracker.formats.text import new_file
 
+if sys.platform != "win32":
+    import fcntl
+
+_LOCK = ".lock"
 FILES = (
     "tracks.jsonl",
     "tracks-refined.jsonl",
@@ -19,25 +26,30 @@ FILES = (
     "events.jsonl",
     "report.json",
     "run.toml",
+    "checkpoint.json",
 )
+_UNFINISHED = (*(f"{name}.part" for name in FILES), "video.part.mp4", "video.joined.part.mp4")
 
 
 class RunFolder:
     """One run's folder. It is made when first needed and removed if nothing came into it."""
 
-    def __init__(self, path: Path, *, replace: bool = False) -> None:
+    def __init__(self, path: Path, *, replace: bool = False, resume: bool = False) -> None:
         self.path = path
         self._made: list[Path] = []
-        present = [name for name in FILES if (path / name).exists()] if path.is_dir() else []
+        names = (*FILES, *_UNFINISHED)
+        present = [name for name in names if (path / name).exists()] if path.is_dir() else []
         if path.exists() and not path.is_dir():
             raise SinkError(f"{path}: is a file, a run needs a folder")
-        if present and not replace:
+        if present and not (replace or resume):
             raise ConfigError(
-                f"{path}: already holds a run ({present[0]}); give another --output, or --force to "
-                "replace it"
+                f"{path}: already holds a run ({present[0]}); give another --output, --resume to "
+                "go on with one that was broken off, or --force to replace it"
             )
-        self._old = present
+        self._old = present if replace else []
         self._make()
+        self._lock: IO[str] | None = None
+        self._take()
 
     def __truediv__(self, name: str) -> Path:
         """Return the path of one of the run's files."""
@@ -62,19 +74,56 @@ class RunFolder:
         with new_file(self.path / name) as file:
             file.write(content)
 
+    def release(self) -> None:
+        """Let another run have the folder; safe to call twice."""
+        if self._lock:
+            (self.path / _LOCK).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
     def discard(self) -> None:
         """Remove every file of this run, whole or in part, and the folder if it was made for it."""
-        for name in (*FILES, *(f"{name}.part" for name in FILES), "video.part.mp4"):
+        for name in (*FILES, *_UNFINISHED):
             (self.path / name).unlink(missing_ok=True)
         self.remove_if_empty()
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a run that never began."""
+        self.release()
         for folder in reversed(self._made):
             try:
                 folder.rmdir()
             except OSError:
                 return
+
+    def _take(self) -> None:
+        """Keep other runs out; the system lets go of the lock of a run that dies."""
+        if sys.platform == "win32":  # nothing keeps two runs apart there but their users
+            return
+        path = self.path / _LOCK
+        while True:
+            lock = path.open("a+", encoding="utf-8")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                owner = lock.read(200).strip() or "another run"
+                lock.close()
+                raise ConfigError(
+                    f"{self.path}: is being written by {owner}; wait, or give another --output"
+                ) from None
+            try:
+                same = path.stat().st_ino == os.fstat(lock.fileno()).st_ino
+            except OSError:
+                same = False
+            if same:
+                break
+            lock.close()  # its owner has just removed it: the name is free again
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()} since {now}\n")
+        lock.flush()
+        self._lock = lock
 
     def _make(self) -> None:
         try:
@@ -93,15 +142,21 @@ class RunFolder:
 class GrowingFile:
     """A text file called NAME.part until it is complete; every append is one write to the disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Open the file; of one that a run left only the first `keep` bytes stay."""
         self._path = path
         self._part = path.with_name(path.name + ".part")
+        self.size = keep  # bytes
         try:
+            if keep and not self._part.exists():
+                path.replace(self._part)  # a run that was stopped gave it its final name
             self._descriptor: int | None = os.open(
-                self._part,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0),
-                0o666,
+                self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
             )
+            if os.fstat(self._descriptor).st_size < keep:
+                raise SinkError(f"{path}: cannot be continued: it is shorter than when it was left")
+            os.truncate(self._descriptor, keep)
+            os.lseek(self._descriptor, keep, os.SEEK_SET)
         except OSError as exc:
             raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
 
@@ -112,7 +167,17 @@ class GrowingFile:
             while data:
                 if self._descriptor is None:
                     raise SinkError(f"{self._path}: is closed")
-                data = data[os.write(self._descriptor, data) :]
+                written = os.write(self._descriptor, data)
+                data = data[written:]
+                self.size += written
+        except OSError as exc:
+            raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
+
+    def sync(self) -> None:
+        """Wait until all is on the disk, not only with the system; raise SinkError."""
+        try:
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
         except OSError as exc:
             raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
 

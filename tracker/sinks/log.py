@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from tracker.formats.jsonl import frame_line, header_line
 from tracker.sinks.folder import GrowingFile
@@ -21,23 +22,32 @@ class LogSink:
         *,
         rate: Fraction | None = None,
         source: str = "",
+        state: dict[str, Any] | None = None,
     ) -> None:
         self._categories, self._rate, self._source = tuple(categories), rate, source
-        self._file = GrowingFile(path)
-        self._info: LogInfo | None = None
+        self._file = GrowingFile(path, state["bytes"] if state else 0)
+        self._info: LogInfo | None = self._describe(*state["size"]) if state else None
 
     def write(self, result: FrameResult) -> None:
         """Append one line."""
         frame = result.frame
         if self._info is None:
-            self._info = LogInfo(
-                frame.width, frame.height, self._categories, self._rate, self._source
-            )
+            self._info = self._describe(frame.width, frame.height)
             self._file.append(header_line(self._info))
         logged = LoggedFrame(
             frame.index, frame.time, frame.width, frame.height, result.tracks, frame.suspect
         )
         self._file.append(frame_line(logged, self._info))
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what a log that goes on needs, as JSON types; the file is on the disk by then."""
+        self._file.sync()
+        if self._info is None:
+            return None
+        return {"bytes": self._file.size, "size": [self._info.width, self._info.height]}
+
+    def _describe(self, width: int, height: int) -> LogInfo:
+        return LogInfo(width, height, self._categories, self._rate, self._source)
 
     def close(self) -> None:
         """Give the file its final name; without a frame, leave no file."""

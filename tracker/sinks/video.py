@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from tracker.config import CountConfig, OutputConfig
 from tracker.count.lines import LineCounter, line_counter
@@ -27,7 +28,10 @@ class VideoSink:
         rate: Fraction | None = None,
         pixel_aspect: Fraction = Fraction(1),
         find_audio: Callable[[], AudioTrack | None] = lambda: None,
+        state: dict[str, Any] | None = None,
+        counted: dict[str, Any] | None = None,
     ) -> None:
+        """Open a video, or go on with one whose `state` was taken with the `counted` objects."""
         self._path, self._categories = path, categories
         self._output, self._count = output or OutputConfig(), count or CountConfig()
         self._rate, self._find_audio = rate, find_audio
@@ -35,7 +39,28 @@ class VideoSink:
         self._annotator = Annotator(categories, self._output)
         self._totals = Totals(self._count.bin_s)
         self._lines: LineCounter | None = None
+        self._size: tuple[int, int] | None = None  # px, of the first frame
         self._writer: VideoWriter | None = None
+        if state and counted:
+            self._totals.restore(counted["totals"])
+            self._annotator.restore(state["annotator"])
+            width, height = state["size"]
+            self._open(width, height, state["writer"]).restore(counted["lines"])
+
+    @property
+    def durable(self) -> int:
+        """Number of frames that a kill can no longer take."""
+        return self._writer.durable if self._writer else 0
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what a video that goes on needs, as JSON types."""
+        if self._writer is None:
+            return None
+        return {
+            "size": self._size,
+            "annotator": self._annotator.state(),
+            "writer": self._writer.state(),
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -61,7 +86,8 @@ class VideoSink:
         if self._writer:
             self._writer.close()
 
-    def _open(self, width: int, height: int) -> None:
+    def _open(self, width: int, height: int, state: dict[str, Any] | None = None) -> LineCounter:
+        self._size = (width, height)
         self._lines = line_counter(self._count, width, height)
         self._writer = VideoWriter(
             self._path,
@@ -72,7 +98,9 @@ class VideoSink:
             crf=self._output.crf,
             preset=self._output.preset,
             audio=self._find_audio() if self._output.audio else None,
+            state=state,
         )
+        return self._lines
 
     @staticmethod
     def _line_totals(counter: LineCounter) -> list[LineTotal]:

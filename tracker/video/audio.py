@@ -30,6 +30,7 @@ class AudioFeed:
         self._last = float("-inf")  # s, on the source's clock, of the newest sound muxed
         self._offset = 0.0  # s, added since the source's clock jumped
         self._step = 0.02  # s, between the latest two pieces of sound
+        self._taken = float("-inf")  # s, from the first picture, of the newest sound taken over
         self._ended = False
         self._input: av.container.InputContainer | None = None
         try:
@@ -47,6 +48,13 @@ class AudioFeed:
         except (av.error.FFmpegError, OSError, IndexError, ValueError) as exc:
             self.notes.append(f"the sound was left out: {reason(exc)}")
             self._items = iter(())
+
+    def take(self, packet: Any) -> None:
+        """Mux a packet of an earlier output; what the input has up to there is left out."""
+        if self._input and not self._ended:
+            self._taken = float(packet.pts * packet.time_base)
+            packet.stream = self._stream
+            self._output.mux(packet)
 
     def mux_until(self, time: float, first_time: float) -> None:
         """Mux all sound before `time`; `first_time` is the source time of the first picture."""
@@ -76,7 +84,7 @@ class AudioFeed:
             if at >= time:
                 self._waiting = item
                 return
-            if at < first_time - 1e-3 or at <= self._last:
+            if at < first_time - 1e-3 or at <= self._last or at - first_time < self._taken + 1e-3:
                 continue  # before the first picture, or twice the same
             if self._last > float("-inf"):
                 self._step = at - self._last
@@ -87,7 +95,9 @@ class AudioFeed:
                 item.stream = self._stream
                 self._output.mux(item)
             else:
-                self._output.mux(self._stream.encode(item))
+                for packet in self._stream.encode(item):  # a new encoder begins with its delay
+                    if float(packet.pts * packet.time_base) > self._taken + 1e-3:
+                        self._output.mux(packet)
 
     def _give_up(self, exc: BaseException) -> None:
         self._ended = True

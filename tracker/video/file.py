@@ -6,7 +6,6 @@ import errno
 import itertools
 import stat
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from fractions import Fraction
@@ -16,16 +15,16 @@ from typing import IO, Any
 import av
 import av.error
 import av.stream
-import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
-from tracker.types import AudioTrack, Frame, Image, SourceReport, StreamInfo
+from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
 from tracker.video.picture import (
     FALLBACK_RATE,
     Clock,
     FrameMaker,
+    checksum,
     is_turned,
     reason,
     restore_report,
@@ -312,11 +311,6 @@ class VideoFile:
             end, claimed = clock.last + clock.step, duration / av.time_base
             if end < 0.9 * claimed - clock.step and not (declared and declared <= found):
                 report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")
-
-
-def checksum(image: Image) -> int:
-    """Return a number that tells pictures apart: the CRC-32 of their pixels."""
-    return zlib.crc32(np.ascontiguousarray(image).data)
 
 
 def _is_marked(picture: av.VideoFrame, mark: dict[str, Any]) -> bool:

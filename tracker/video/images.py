@@ -13,8 +13,8 @@ from typing import Any
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import Frame, SourceReport, StreamInfo
-from tracker.video.file import VideoFile, Wanted, checksum
-from tracker.video.picture import restore_report
+from tracker.video.file import VideoFile, Wanted
+from tracker.video.picture import checksum, restore_report
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 

@@ -6,10 +6,12 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from tracker.errors import SinkError
@@ -41,27 +43,42 @@ class VideoWriter:
         preset: str = "veryfast",
         audio: AudioTrack | None = None,
         pixel_aspect: Fraction = Fraction(1),
+        state: dict[str, Any] | None = None,
     ) -> None:
+        """Open the file; with a `state`, go on behind the frames that were written by then."""
         self.path = path
         self.notes: list[str] = []
         self._part = path.with_suffix(f".part{path.suffix}")
         self._size = (width + width % 2, height + height % 2)  # 4:2:0 has no odd sizes
         self._rate = rate or FALLBACK_RATE
-        self._first_time: float | None = None
-        self._last_tick = -1
+        self._first_time: float | None = state["first_time"] if state else None
+        self._last_tick: int = state["last_tick"] if state else -1
+        self._frames: int = state["frames"] if state else 0  # given to the encoder
+        self._kept = self._frames  # of them, by an earlier writer
+        self.durable = self._kept  # pictures that a kill can no longer take
+        self._muxed = self._before_key = 0  # pictures; before the latest key frame
         self._error: SinkError | None = None
         self._closed = False
         self._reformatter = VideoReformatter()
         self._audio: AudioFeed | None = None
+        # What is there already is copied; until all of it is safe, the old file stays.
+        self._old = self._part if self._frames else None
+        self._growing = path.with_suffix(f".joined.part{path.suffix}") if state else self._part
         try:
-            self._file = _RawFile(self._part.open("wb+", buffering=0))
+            if self._old and not self._old.exists():
+                path.replace(self._old)  # a run that was stopped gave it its final name
+            self._file = _RawFile(self._growing.open("wb+", buffering=0))
         except OSError as exc:
             raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
         try:
             self._open(crf, preset, audio, pixel_aspect)
-        except BaseException:
+            if self._old:
+                self._copy(self._old)
+        except BaseException as exc:
             self._file.close()
-            self._part.unlink(missing_ok=True)
+            self._growing.unlink(missing_ok=True)
+            if isinstance(exc, av.error.FFmpegError | OSError):
+                raise SinkError(f"{path}: cannot be continued: {reason(exc)}") from None
             raise
 
     def write(self, image: Image, time: float) -> None:
@@ -77,11 +94,20 @@ class VideoWriter:
             frame.pts, frame.time_base = tick, Fraction(1, _CLOCK)
             if self._audio:
                 self._audio.mux_until(time, self._first_time)
+            self._frames += 1
             for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+                self._mux(packet)
         except (av.error.FFmpegError, OSError) as exc:
             self._error = SinkError(f"{self.path}: cannot be written: {reason(exc)}")
             raise self._error from exc
+
+    def state(self) -> dict[str, Any]:
+        """Return what a writer that goes on needs, as JSON types."""
+        return {
+            "frames": self._frames,
+            "first_time": self._first_time,
+            "last_tick": self._last_tick,
+        }
 
     def close(self) -> None:
         """Finish the file and give it its final name; without a picture, leave no file."""
@@ -106,9 +132,12 @@ class VideoWriter:
         if self._error:
             raise self._error
         if self._first_time is None:
-            self._part.unlink(missing_ok=True)
-        else:
-            self._part.replace(self.path)
+            self._growing.unlink(missing_ok=True)
+            return
+        self._growing.replace(self.path)
+        self.durable = self._frames
+        if self._old:
+            self._old.unlink(missing_ok=True)
 
     def _open(
         self, crf: int, preset: str, audio: AudioTrack | None, pixel_aspect: Fraction
@@ -120,6 +149,7 @@ class VideoWriter:
             options={
                 "movflags": "hybrid_fragmented+frag_keyframe+default_base_moof",
                 "flush_packets": "1",
+                "max_interleave_delta": "500000",  # us, that pictures wait for sound
             },
         )
         self._stream = self._container.add_stream(
@@ -138,11 +168,57 @@ class VideoWriter:
             self._audio = AudioFeed(audio, self._container)
             self.notes += self._audio.notes
 
+    def _copy(self, old: Path) -> None:
+        """Take over the pictures and the sound of what a run left; raise SinkError."""
+        self._container.start_encoding()
+        wanted, end = self._frames, Fraction(self._last_tick, _CLOCK)
+        with av.open(str(old)) as source:
+            video = source.streams.video[0]
+            before, now = (
+                _parameter_sets(one.codec_context.extradata or b"") for one in (video, self._stream)
+            )
+            if before != now:
+                raise SinkError(f"{self.path}: cannot be continued: the encoder is another now")
+            # As the encoder gives them: the muxer would take lengths for start codes.
+            unpacked = BitStreamFilterContext("h264_mp4toannexb", video)
+            sound = source.streams.audio[0] if self._audio and source.streams.audio else None
+            try:
+                for packet in source.demux([one for one in (video, sound) if one]):
+                    if packet.pts is None or packet.time_base is None:
+                        continue
+                    if packet.stream.type == "video" and self._muxed < wanted:
+                        for plain in unpacked.filter(packet):
+                            plain.stream = self._stream
+                            self._mux(plain)
+                    elif self._audio and packet.stream.type == "audio":
+                        kept = packet.pts * packet.time_base < end
+                        self._audio.take(packet) if kept else None
+            except av.error.FFmpegError:  # it was cut in the middle of a write
+                pass
+        if self._muxed < wanted:
+            raise SinkError(
+                f"{self.path}: cannot be continued: {self._muxed} of {wanted} frames are left"
+            )
+
+    def _mux(self, packet: Any) -> None:
+        """Write a picture; a key frame sends all before it to the disk."""
+        safe = 0
+        if packet.is_keyframe:
+            # With sound the muxer may hold a little back: what is safe is one group older.
+            safe = self._before_key if self._audio else self._muxed
+            self._before_key = self._muxed
+        self._container.mux(packet)
+        self._muxed += 1
+        self.durable = max(self.durable, safe)
+        if self._old and safe >= self._kept:
+            self._growing.replace(self._part)
+            self._growing, self._old = self._part, None
+
     def _finish(self) -> None:
         if self._first_time is None:
             return
         for packet in self._stream.encode(None):
-            self._container.mux(packet)
+            self._mux(packet)
         if self._audio:
             end = self._first_time + self._last_tick / _CLOCK + float(1 / self._rate)
             self._audio.mux_until(end, self._first_time)
@@ -166,6 +242,20 @@ class VideoWriter:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
         )
+
+
+def _parameter_sets(extradata: bytes) -> list[bytes]:
+    """Return the SPS and PPS of H.264, as MP4 keeps them (ISO/IEC 14496-15) or as Annex B does."""
+    if extradata[:1] != b"\x01":
+        return [part for part in extradata.split(b"\0\0\0\1") if part]
+    found, place = [], 5
+    for _ in ("SPS", "PPS"):
+        count, place = extradata[place] & 0x1F, place + 1
+        for _ in range(count):
+            end = place + 2 + int.from_bytes(extradata[place : place + 2])
+            found.append(extradata[place + 2 : end])
+            place = end
+    return found
 
 
 class _RawFile(io.RawIOBase):

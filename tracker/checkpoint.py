@@ -1,0 +1,232 @@
+"""Where a run stands, on the disk every few seconds, so that a killed run can go on.
+
+checkpoint.json is plain JSON: "frames" (how many are done), "began" (what the run was made of, see
+`begun`), "source", "associator", "log", "counts" and "video" (the state of each part after exactly
+these frames) and "stats". All that it speaks of is on the disk before it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from tracker.errors import ConfigError, FormatError
+from tracker.formats.text import new_file, read_json
+from tracker.pipeline import RunStats, Stage
+from tracker.types import Associator, Detections, FrameResult, Image, Source, Tracks
+from tracker.video.picture import checksum
+
+FORMAT, VERSION = "tracker-checkpoint", 1
+NAME = "checkpoint.json"
+_LOOK = 1 << 20  # bytes at either end of a file
+_FEWEST = 12  # frames between two: some wait in memory until the video has their frames
+_SHARE = 0.05  # of the time that checkpoints may take
+
+
+class Part(Protocol):
+    """A sink that can go on."""
+
+    def state(self) -> dict[str, Any] | None:
+        """Return all that going on needs, as JSON types; what it wrote is on the disk by then."""
+
+
+class Checkpointer:
+    """Takes part in a run twice: in its tracker's place, and as the last of its sinks.
+
+    The tracker works ahead of the sinks, so its state is taken when it has seen a frame, and put
+    to the others' when that frame has been written. `span` is the number of frames that are
+    detected together: a run goes on where such a group begins, so that the results are the same.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        associator: Associator,
+        source: Source,
+        parts: Mapping[str, Part],
+        stats: RunStats,
+        *,
+        began: dict[str, Any],
+        span: int,
+        durable: Callable[[], int] | None = None,
+        done: int = 0,
+        every_s: float = 2.0,
+    ) -> None:
+        self._path, self._associator, self._source, self._parts = path, associator, source, parts
+        self._stats, self._began, self._span, self._durable = stats, began, span, durable
+        self._every_s = every_s
+        self._seen = self._written = self._noted = done  # frames
+        self._states: deque[tuple[int, dict[str, Any]]] = deque()
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._last = time.monotonic()
+        self._cost = 0.0  # s, of the latest one
+        if not done:
+            self._publish(self._content(0))
+
+    # ---- in the tracker's place -------------------------------------------------------------
+
+    def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
+        """Let the tracker see a frame."""
+        tracks = self._associator.update(detections, time, image)
+        self._note()
+        return tracks
+
+    def carry(self, time: float, image: Image | None = None) -> Tracks:
+        """Let the tracker carry its tracks over a frame."""
+        tracks = self._associator.carry(time, image)
+        self._note()
+        return tracks
+
+    def state(self) -> dict[str, Any]:
+        """Return the tracker's state."""
+        return self._associator.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue the tracker where `state` was taken."""
+        self._associator.restore(state)
+
+    def _note(self) -> None:
+        self._seen += 1
+        passed, frames = time.monotonic() - self._last, self._seen - self._noted
+        wait = max(self._every_s, self._cost / _SHARE)
+        if passed >= wait and frames >= _FEWEST and self._seen % self._span == 0:
+            self._last, self._noted = time.monotonic(), self._seen
+            self._states.append((self._seen, self._associator.state()))
+            self._cost = time.monotonic() - self._last
+
+    # ---- as a sink --------------------------------------------------------------------------
+
+    def write(self, result: FrameResult) -> None:
+        """Take in that a frame has gone through all other sinks."""
+        self._written += 1
+        began = time.monotonic()
+        if self._states and self._states[0][0] == self._written:
+            _, state = self._states.popleft()
+            mark = self._source.mark(result.frame.index)
+            if mark is not None:
+                mark["picture"] = checksum(result.frame.image)
+                text = self._content(self._written, source=mark, associator=state)
+                self._waiting.append((self._written, text))
+        self._publish_safe()
+        if self._waiting or self._states:
+            self._cost = max(self._cost, time.monotonic() - began)
+
+    def close(self) -> None:
+        """Write down what the other sinks have finished."""
+        self._publish_safe()
+
+    def _publish_safe(self) -> None:
+        """Write the newest state of which every frame is on the disk."""
+        durable = self._durable() if self._durable else self._written
+        newest = None
+        while self._waiting and self._waiting[0][0] <= durable:
+            _, newest = self._waiting.popleft()
+        if newest:
+            self._publish(newest)
+
+    def _content(self, frames: int, **states: Any) -> str:
+        content = {"format": FORMAT, "version": VERSION, "frames": frames, "began": self._began}
+        content |= states
+        if frames:
+            content |= {name: part.state() for name, part in self._parts.items()}
+        content["stats"] = asdict(self._stats)
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+
+    def _publish(self, text: str) -> None:
+        with new_file(self._path) as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; raise FormatError, SinkError."""
+    content = read_json(path)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise FormatError(f"{path}: is no checkpoint of version {VERSION}")
+    frames = content.get("frames")
+    needed = ("source", "associator", "log", "counts") if frames else ()
+    if not isinstance(frames, int) or not all(
+        isinstance(content.get(name), dict) for name in (*needed, "began", "stats")
+    ):
+        raise FormatError(f"{path}: is malformed; --force starts the run over")
+    return content
+
+
+def find(folder: Path) -> dict[str, Any] | None:
+    """Return the checkpoint of the run in a folder; None if there is nothing to go on from yet.
+
+    Raises ConfigError where the run is finished or cannot go on, FormatError.
+    """
+    if (folder / NAME).is_file():
+        content = read(folder / NAME)
+        return content if content["frames"] else None
+    if (folder / "report.json").is_file():
+        finished = read_json(folder / "report.json").get("finished")
+        raise ConfigError(
+            f"{folder}: the run is finished, there is nothing to resume; --force does it again"
+            if finished
+            else f"{folder}: cannot be resumed: runs of cameras, of standard input and with "
+            "--refine leave no checkpoint; --force does it again"
+        )
+    if any((folder / name).exists() for name in ("tracks.jsonl", "tracks.jsonl.part")):
+        raise ConfigError(
+            f"{folder}: holds no {NAME}, so it cannot be resumed; --force starts over"
+        )
+    return None
+
+
+def fingerprint(uri: str) -> dict[str, Any]:
+    """Return what tells a file, or a folder of images, from another, as JSON types."""
+    path = Path(uri)
+    try:
+        if not path.is_file():
+            folder = path if path.is_dir() else path.parent
+            return {"files": len(list(folder.iterdir()))}
+        digest, size = hashlib.sha256(), path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(file.read(_LOOK))
+            file.seek(max(0, size - _LOOK))
+            digest.update(file.read())
+        return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+    except OSError:
+        return {}
+
+
+def compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise ConfigError that names what a run is made of now that it was not made of before."""
+    found = list(differences(before, json.loads(json.dumps(now))))
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ConfigError(
+            f"{folder}: cannot be resumed: {'; '.join(found[:3])}{more}; use what it began with, "
+            "or --force to start over"
+        )
+
+
+def restore_stats(stats: RunStats, past: dict[str, Any]) -> None:
+    """Let a run's figures go on from those of a checkpoint."""
+    stats.frames, stats.wall_s = int(past["frames"]), float(past["stats"]["wall_s"])
+    for name, stage in past["stats"]["stages"].items():
+        stats.stages[name] = Stage(float(stage["seconds"]), int(stage["frames"]))
+
+
+def differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Yield a sentence for each value in which two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name} was {_shown(before)}, is {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
