@@ -165,7 +165,7 @@ def run_to_folder(
         log, counts, video = sinks
         archive = Archive(tracker, config.refine) if config.output.refine else None
         keeper = None
-        if not (source.info.live or archive or uri == "-"):
+        if not (source.info.live or archive or uri == "-" or "://" in uri):
             keeper = checkpoint.Checkpointer(
                 folder / checkpoint.NAME,
                 tracker,
@@ -176,6 +176,7 @@ def run_to_folder(
                 span=span(began["detector"]["batch_size"], config.detector.every),
                 durable=(lambda: video.durable) if video else None,
                 done=stats.frames,
+                every_s=config.output.checkpoint_s,
             )
         if on_start:
             on_start(source, detector.categories)

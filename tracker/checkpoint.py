@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,6 +160,25 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of a run that once began."""
+
+    uri: str
+    finished: bool
+
+
+def begun(folder: Path) -> Past | None:
+    """Return the run that is in a folder, where one that can be resumed is; raise FormatError."""
+    if (folder / NAME).is_file():
+        return Past(str(read(folder / NAME)["began"]["source"]["uri"]), finished=False)
+    if (folder / "report.json").is_file():
+        report = read_json(folder / "report.json")
+        if report.get("finished"):
+            return Past(str(report.get("source")), finished=True)
+    return None
+
+
 def find(folder: Path) -> dict[str, Any] | None:
     """Return the checkpoint of the run in a folder; None if there is nothing to go on from yet.
 
@@ -186,23 +205,26 @@ def find(folder: Path) -> dict[str, Any] | None:
 def fingerprint(uri: str) -> dict[str, Any]:
     """Return what tells a file, or a folder of images, from another, as JSON types."""
     path = Path(uri)
+    place = {"uri": str(path.absolute())}
     try:
         if not path.is_file():
             folder = path if path.is_dir() else path.parent
-            return {"files": len(list(folder.iterdir()))}
+            return place | {"files": len(list(folder.iterdir()))}
         digest, size = hashlib.sha256(), path.stat().st_size
         with path.open("rb") as file:
             digest.update(file.read(_LOOK))
             file.seek(max(0, size - _LOOK))
             digest.update(file.read())
-        return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+        return place | {"bytes": size, "sha256_of_ends": digest.hexdigest()}
     except OSError:
-        return {}
+        return place
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise ConfigError that names what a run is made of now that it was not made of before."""
-    found = list(differences(before, json.loads(json.dumps(now))))
+    now = json.loads(json.dumps(now))
+    now["source"]["uri"] = before["source"].get("uri")  # a file may have moved
+    found = list(differences(before, now))
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ConfigError(

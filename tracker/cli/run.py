@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from tracker.assemble import RunResult, load_detector, run_to_folder
+from tracker.checkpoint import begun
 from tracker.cli.progress import Progress, print_summary
+from tracker.cli.signals import Signals
 from tracker.config import load_config
 from tracker.errors import ConfigError, TrackerError, redact
-
-_SECOND_SIGNAL_S = 1.0
 
 # Options that other commands have too.
 Model = Annotated[
@@ -46,14 +42,14 @@ Start = Annotated[
 
 def run(
     videos: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Files, folders or globs of images, camera indices, rtsp/http/udp URLs, or - for "
-            "standard input.",
+            "standard input. With --resume it may be left out.",
             metavar="VIDEO",
             show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -105,8 +101,20 @@ def run(
             "--refine", help="Write tracks-refined.jsonl too, made when the whole video is known."
         ),
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the run in this folder, which was stopped or killed; the log will be "
+            "that of a run that never was.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a run that is already in the folder.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 3 where frames were lost or suspect.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON summary per video and nothing else.")
@@ -128,6 +136,8 @@ def run(
     tracker run 'frames/*.jpg' --set source.fps=12  [dim]# a folder or glob[/dim]
 
     tracker run 0  [dim]# the first camera; Ctrl-C ends it properly[/dim]
+
+    tracker run --resume runs/street  [dim]# after a power cut, go on where it was[/dim]
 
     tracker run a.mp4 b.mp4 -o out  [dim]# one run folder each: out/a, out/b[/dim]
 
@@ -152,11 +162,29 @@ def run(
         *(["output.refine=true"] if refine else []),
         *(settings or ()),
     ]
+    videos = videos or []
+    if resume is not None:
+        if output is not None or force or len(videos) > 1:
+            raise ConfigError(
+                "--resume goes with at most one video, and with no --output or --force"
+            )
+        past = begun(resume)
+        if past and past.finished:
+            if not quiet:
+                sys.stderr.write(f"tracker: {resume}: is finished; --force does it again\n")
+            return
+        if past:
+            videos = videos or [past.uri]
+            if config is None:
+                config = str(resume / "run.toml")
+    if not videos:
+        what = f"{resume}: holds no run yet" if resume else "no VIDEO is given"
+        raise ConfigError(f"{what}; name a file, a camera or a URL, or see `tracker run --help`")
     resolved = load_config(find_config(config), overrides)
-    folders = _folders(videos, output, replace=force)
+    folders = [resume] if resume else _folders(videos, output, replace=force)
     load = cache(lambda: load_detector(resolved))  # one model for all videos
-    failures = 0
-    with _Signals() as signals:
+    failures, losses = 0, 0
+    with Signals() as signals:
         for uri, folder in zip(videos, folders, strict=True):
             if signals.stopped():
                 break
@@ -170,6 +198,7 @@ def run(
                         folder,
                         get_detector=progress.while_loading(load),
                         replace=force,
+                        resume=resume is not None,
                         on_start=progress.when_started(frames_flow),
                         on_result=progress.advance,
                         should_stop=signals.stopped,
@@ -183,6 +212,7 @@ def run(
                     failure = {"source": redact(uri), "finished": False, "error": redact(str(exc))}
                     sys.stdout.write(json.dumps(failure) + "\n")
                 continue
+            losses += not result.report["input"]["complete"]
             if as_json:
                 sys.stdout.write(json.dumps(_summary(result)) + "\n")
                 sys.stdout.flush()
@@ -193,6 +223,8 @@ def run(
     if failures:
         sys.stderr.write(f"tracker: {failures} of {len(videos)} videos failed\n")
         raise typer.Exit(1)
+    if strict and losses:
+        raise typer.Exit(3)
 
 
 def option(key: str, value: str | None) -> list[str]:
@@ -277,50 +309,6 @@ def _name(uri: str) -> str:
         text = f"camera{uri}" if uri.isdecimal() else Path(text.rstrip("/")).stem
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
     return safe[:64] or "video"
-
-
-class _Signals:
-    """SIGINT and SIGTERM: while frames flow finish the files, before break off, twice leave now."""
-
-    def __init__(self) -> None:
-        self._first: float | None = None  # s, monotonic
-        self._flowing = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def stopped(self) -> bool:
-        """Whether a signal has come."""
-        return self._first is not None
-
-    @contextmanager
-    def noted(self) -> Iterator[Callable[[], None]]:
-        """Yield a function; once it is called, a signal is only noted until the block ends."""
-
-        def frames_flow() -> None:
-            self._flowing = True
-
-        try:
-            yield frames_flow
-        finally:
-            self._flowing = False
-
-    def _handle(self, number: int, _: object) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-            if not self._flowing:
-                raise KeyboardInterrupt
-        elif now - self._first > _SECOND_SIGNAL_S:  # sooner it is the same wish, delivered twice
-            sys.stderr.write("tracker: stopped at once; unfinished files end in .part\n")
-            os._exit(128 + number)
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

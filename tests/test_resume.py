@@ -1,0 +1,271 @@
+"""What a killed run leaves, and how it goes on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import av
+import pytest
+import stubbed
+from conftest import ROOT, TINY_MODEL
+
+from tracker.assemble import run_to_folder
+from tracker.config import load_config
+from tracker.errors import ConfigError, FormatError, SinkError
+from tracker.formats import jsonl
+
+SAME = ("tracks.jsonl", "counts.json", "counts.csv", "events.jsonl")
+LINE = "count.lines.middle=[0.5,0.0,0.5,1.0]"
+OFTEN = "output.checkpoint_s=0.1"
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """A video of 200 frames, and a run of it that nothing broke off."""
+    root = tmp_path_factory.mktemp("street")
+    stubbed.SCENES["street"]().write_video(root / "street.mp4")
+    track(root / "street.mp4", root / "whole")
+    return root
+
+
+class BrokenOffError(Exception):
+    """What ends a run in this file."""
+
+
+def track(video, folder, *settings, until=None, resume=False, batch=4):
+    """Run in this process; break off when frame `until` comes to the detector."""
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.002)
+    detector.batch_size = batch
+    detect = detector.detect
+
+    def detect_until(frames):
+        if until is not None and frames[-1].index >= until:
+            raise BrokenOffError
+        return detect(frames)
+
+    detector.detect = detect_until
+    config = load_config(None, [LINE, OFTEN, *settings])
+    try:
+        return run_to_folder(
+            str(video), config, folder, get_detector=lambda: detector, resume=resume
+        )
+    except BrokenOffError:
+        return None
+
+
+def frames_done(folder):
+    return json.loads((folder / "checkpoint.json").read_text())["frames"]
+
+
+def video_times(path):
+    with av.open(str(path)) as container:
+        return [float(frame.time) for frame in container.decode(video=0)]
+
+
+def check_same(folder, whole, video=True):
+    for name in SAME:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    if video:
+        assert video_times(folder / "video.mp4") == video_times(whole / "video.mp4")
+    report = json.loads((folder / "report.json").read_text())
+    assert report["finished"]
+    assert report["frames"] == 200
+    assert report["input"] == json.loads((whole / "report.json").read_text())["input"]
+    left = {path.name for path in folder.iterdir()}
+    assert left <= {*SAME, "video.mp4", "report.json", "run.toml"}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4])
+@pytest.mark.parametrize("every", [1, 2])
+def test_broken_off_twice_it_is_the_same_run(street, tmp_path, batch, every):
+    settings = [f"detector.every={every}"]
+    video = street / "street.mp4"
+    track(video, tmp_path / "whole", *settings, batch=batch)
+    run = tmp_path / "run"
+    track(video, run, *settings, until=70, batch=batch)
+    assert 20 <= frames_done(run) <= 70
+    assert frames_done(run) % (batch * every) == 0
+    track(video, run, *settings, until=150, batch=batch, resume=True)
+    assert 90 <= frames_done(run) <= 150
+    assert track(video, run, *settings, batch=batch, resume=True).stats.frames == 200
+    check_same(run, tmp_path / "whole")
+
+
+def start(*arguments, **options):
+    """Start the command with a detector of 50 frames a second."""
+    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "street", "0.02", "run"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "demos")])
+    return subprocess.Popen(
+        [*script, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(*arguments):
+    """Run the command to its end; return its exit code and its errors."""
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def wait_for(process, ready):
+    began = time.monotonic()
+    while process.poll() is None and not ready():
+        assert time.monotonic() - began < 60
+        time.sleep(0.01)
+
+
+def lines_in(log):
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def kill_and_resume(street, run, kills, pause, *settings):
+    """Kill a run again and again, at random instants; let it finish in the end."""
+    log, dice = run / "tracks.jsonl.part", random.Random(kills)
+    arguments = [street / "street.mp4", "-q", "--resume", run, *(f"--set={s}" for s in settings)]
+    for _ in range(kills):
+        size = log.stat().st_size if log.exists() else 0
+        process = start(*arguments)
+        wait_for(process, lambda size=size: log.exists() and log.stat().st_size != size)
+        time.sleep(dice.uniform(0, pause))
+        process.kill()
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+    assert finish(*arguments)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(25, marks=pytest.mark.slow)], ids=lambda kills: f"{kills} kills"
+)
+def test_killed_at_random_instants_it_is_the_same_run(street, tmp_path, kills):
+    kill_and_resume(street, tmp_path / "run", kills, 1.2 if kills < 10 else 0.6, LINE, OFTEN)
+    check_same(tmp_path / "run", street / "whole")
+
+
+def test_a_kill_takes_a_second_of_video_and_a_line_of_log(street, tmp_path):
+    run = tmp_path / "run"
+    log = run / "tracks.jsonl.part"
+    process = start(street / "street.mp4", "-q", "-o", run)
+    wait_for(process, lambda: lines_in(log) > 120)
+    process.kill()
+    process.communicate()
+    lines = lines_in(log) - 1
+    assert lines >= 120
+    assert len(list(jsonl.read(log).frames)) in (lines, lines + 1)
+    times = video_times(run / "video.part.mp4")
+    assert all(b > a for a, b in pairwise(times))
+    assert lines / 25 - times[-1] < 2.0  # an open group of a second, and what x264 looks ahead
+    assert frames_done(run) <= len(times)
+
+
+def test_a_stopped_run_goes_on(street, tmp_path):
+    run = tmp_path / "run"
+    process = start(street / "street.mp4", "-q", "-o", run, "-s", LINE, "-s", OFTEN)
+    wait_for(process, lambda: lines_in(run / "tracks.jsonl.part") > 60)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate()
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10
+    assert (run / "video.mp4").is_file()  # an orderly stop leaves whole files
+    assert 0 < json.loads((run / "report.json").read_text())["frames"] < 200
+    assert finish("-q", "--resume", run) == (0, "")
+    check_same(run, street / "whole")
+    code, said = finish("--resume", run)
+    assert code == 0
+    assert "is finished; --force does it again" in said
+
+
+# ---- what is refused ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(street, tmp_path):
+    """A run that was broken off at frame 70."""
+    track(street / "street.mp4", tmp_path / "run", "output.video=false", until=70)
+    return tmp_path / "run"
+
+
+def go_on(video, run, *settings, **options):
+    return track(video, run, "output.video=false", *settings, resume=True, **options)
+
+
+def test_another_setting_is_named(street, broken):
+    with pytest.raises(
+        ConfigError, match=r"settings\.tracker\.new_score was 0\.6, is 0\.7"
+    ) as error:
+        track(
+            street / "street.mp4",
+            broken,
+            "output.video=false",
+            "tracker.new_score=0.7",
+            resume=True,
+        )
+    assert "--force to start over" in str(error.value)
+    assert frames_done(broken) > 20  # nothing is lost by asking
+
+
+def test_another_video_is_named(street, broken, make_video):
+    with pytest.raises(ConfigError, match=r"source\.bytes was \d+, is \d+; source\.sha256"):
+        track(
+            make_video(frames=200, width=640, height=360), broken, "output.video=false", resume=True
+        )
+
+
+def test_another_batch_size_is_named(street, broken):
+    with pytest.raises(ConfigError, match=r"detector\.batch_size was 4, is 2"):
+        go_on(street / "street.mp4", broken, batch=2)
+
+
+def test_a_video_that_moved_is_the_same(street, broken, tmp_path):
+    video = tmp_path / "moved.mp4"
+    video.write_bytes((street / "street.mp4").read_bytes())
+    assert go_on(video, broken).stats.frames == 200
+    assert (broken / "counts.json").read_bytes() == (street / "whole/counts.json").read_bytes()
+
+
+def test_a_damaged_checkpoint_is_one_sentence(street, broken):
+    (broken / "checkpoint.json").write_text('{"format": "tracker-checkpoint", "version": 1}')
+    with pytest.raises(FormatError, match="is malformed; --force starts the run over"):
+        go_on(street / "street.mp4", broken)
+
+
+def test_a_shortened_log_is_one_sentence(street, broken):
+    log = broken / "tracks.jsonl"
+    os.truncate(log, 100)
+    with pytest.raises(SinkError, match="is shorter than when it was left"):
+        go_on(street / "street.mp4", broken)
+
+
+def test_a_folder_is_one_runs(street, tmp_path):
+    run, video = tmp_path / "run", street / "street.mp4"
+    process = start(video, "-q", "-o", run, "-s", LINE, "-s", OFTEN)
+    wait_for(process, (run / ".lock").exists)
+    code, said = finish(video, "-o", run, "--force")
+    process.kill()
+    process.communicate()
+    assert code == 2
+    assert f"is being written by process {process.pid} on" in said
+    track(video, run, resume=True)  # the dead hold no lock
+    assert not (run / ".lock").exists()
+
+
+def test_strict_tells_by_its_exit_code(tracker, make_video, tmp_path):
+    video = make_video(texture=20)
+    data = bytearray(video.read_bytes())
+    place = data.find(b"mdat") + 4000
+    data[place : place + 300] = bytes(300)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    options = ["-q", "--model", TINY_MODEL]
+    assert tracker("run", damaged, "-o", tmp_path / "a", *options)[0] == 0
+    assert tracker("run", damaged, "-o", tmp_path / "b", *options, "--strict")[0] == 3
+    assert tracker("run", video, "-o", tmp_path / "c", *options, "--strict")[0] == 0
