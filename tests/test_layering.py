@@ -13,13 +13,18 @@ LAYERS = [
     {"types"},
     {"video", "detect", "associate", "count", "formats", "drawing"},
     {"pipeline", "sinks"},
-    {"agreement", "assemble", "bench", "checkpoint", "evaluate", "labelling", "train"},
+    {"agreement", "assemble", "bench", "checkpoint", "evaluate", "labelling", "report", "train"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Within a layer a room may only use its own modules, but for these arrows.
-SIDEWAYS = {("drawing", "count"), ("bench", "agreement"), ("assemble", "checkpoint")}
+SIDEWAYS = {
+    ("drawing", "count"),
+    ("bench", "agreement"),
+    ("assemble", "checkpoint"),
+    ("assemble", "report"),
+}
 HEAVY = {
     "av": {"video"},
     "torch": {"detect", "train"},
@@ -34,7 +39,7 @@ HEAVY = {
     "pycocotools": {"masks", "train"},
     "pyarrow": {"formats"},
     "supervision": {"types"},
-    "tomli_w": {"assemble", "train"},
+    "tomli_w": {"report", "train"},
     "trackeval": {"evaluate"},
     "matplotlib": {"evaluate", "train"},
     "typer": {"cli"},

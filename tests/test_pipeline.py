@@ -6,6 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from tracker.errors import SinkError
 from tracker.pipeline import DEPTH, SPAN, RunStats, Stage, _detect, run, stream
 from tracker.prefetch import prefetch
 from tracker.types import Detections, Frame, SourceReport, StreamInfo, Tracks
@@ -134,6 +135,36 @@ def test_sink_error_stops_an_endless_source_and_closes_the_others():
     with pytest.raises(OSError, match="disk full"):
         run(FakeSource(), FakeDetector(), FakeAssociator(), [bad, good])
     assert good.closed == bad.closed == 1
+
+
+class Unwritable(Collect):
+    def write(self, result):
+        if result.frame.index >= self.fails_at:
+            raise SinkError(f"disk full at {result.frame.index}")
+        super().write(result)
+
+
+def test_a_sink_that_fails_is_set_aside_and_the_others_go_on():
+    bad, good = Unwritable(fails_at=5), Collect()
+    with pytest.raises(SinkError, match="disk full at 5"):
+        run(FakeSource(20), FakeDetector(), FakeAssociator(), [bad, good])
+    assert (good.seen, bad.seen) == (list(range(20)), list(range(5)))
+    assert good.closed == bad.closed == 1
+
+
+def test_when_all_sinks_have_failed_it_ends_with_the_first_error():
+    sinks = [Unwritable(fails_at=5), Unwritable(fails_at=3)]
+    source = FakeSource()
+    with pytest.raises(SinkError, match="disk full at 3"):
+        run(source, FakeDetector(), FakeAssociator(), sinks)
+    assert source.closed
+
+
+def test_what_cannot_be_written_at_all_stops_at_once():
+    bad, good = Unwritable(fails_at=0), Collect()
+    with pytest.raises(SinkError, match="disk full at 0"):
+        run(FakeSource(), FakeDetector(), FakeAssociator(), [good, bad])
+    assert good.seen == [0]
 
 
 def test_an_error_in_close_is_not_lost():

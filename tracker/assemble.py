@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import tomli_w
 
 from tracker import checkpoint
 from tracker.associate.mask_tracker import MaskTracker
@@ -21,8 +17,9 @@ from tracker.config import RunConfig
 from tracker.errors import ConfigError, ModelError, TrackerError, redact
 from tracker.formats import jsonl
 from tracker.pipeline import RunStats, run, span, stream
+from tracker.report import made_of, run_toml, to_report
 from tracker.sinks.counts import CountsSink
-from tracker.sinks.folder import RunFolder
+from tracker.sinks.folder import RunFolder, SpaceGuard
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
 from tracker.types import (
@@ -34,16 +31,6 @@ from tracker.types import (
     TrackLog,
 )
 from tracker.video.source import open_source
-
-_REPORTED_PACKAGES = (
-    "mask-tracker",
-    "torch",
-    "torchvision",
-    "av",
-    "numpy",
-    "scipy",
-    "opencv-python",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +128,9 @@ def run_to_folder(
         folder = RunFolder(output, replace=replace or (resume and not past), resume=resume)
         stack.callback(folder.release)
         try:
+            space = SpaceGuard(output, config.output.least_free_mb)
             detector = get_detector()
-            began = _began(uri, config, detector)
+            began = made_of(checkpoint.fingerprint(uri), config, detector)
             if past:
                 checkpoint.compare(past["began"], began, output)
         except BaseException:
@@ -156,7 +144,7 @@ def run_to_folder(
                 checkpoint.restore_stats(stats, past)
             else:
                 folder.clear()  # only from here on the run that was there is given up
-                folder.write_text("run.toml", _run_toml(uri, config, detector, started))
+                folder.write_text("run.toml", run_toml(uri, config, detector, started))
             sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
         except BaseException:
             if not past:
@@ -180,25 +168,35 @@ def run_to_folder(
             )
         if on_start:
             on_start(source, detector.categories)
+
+        def heard(result: FrameResult, stats: RunStats) -> None:
+            if keeper:
+                keeper.write(result)
+            if on_result:
+                on_result(result, stats)
+            space.check()
+
         try:
             run(
                 source,
                 detector,
                 keeper or archive or tracker,
-                [sink for sink in (*sinks, keeper) if sink is not None],
+                [sink for sink in sinks if sink is not None],
                 batch_size=began["detector"]["batch_size"],
                 every=config.detector.every,
                 stats=stats,
-                on_result=on_result,
+                on_result=heard,
                 should_stop=should_stop,
             )
         except BaseException as exc:
             error = exc
+        if keeper:
+            keeper.close()
         if not stats.frames and error:
             folder.discard()
             raise error
         notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
-        report = _report(uri, source, detector, stats, error, [note for note in notes if note])
+        report = to_report(uri, source, detector, stats, error, [note for note in notes if note])
         try:
             folder.write_json("report.json", report)
             if archive and stats.frames and not error:
@@ -244,103 +242,3 @@ def _build_sinks(
     )
     counts = CountsSink(folder.path, categories, config.count, state=past.get("counts"))
     return log, counts, video
-
-
-def _began(uri: str, config: RunConfig, detector: Detector) -> dict[str, Any]:
-    """Return what a run is made of, as JSON types: one that goes on must be made of the same."""
-    model = getattr(detector, "model", None)
-    return {
-        "program": _version("mask-tracker"),
-        "source": checkpoint.fingerprint(uri),
-        "settings": config.model_dump(mode="json"),
-        "detector": {
-            "model": str(getattr(model, "name", type(detector).__name__)),
-            "sha256": getattr(model, "sha256", None),
-            "categories": list(detector.categories),
-            **_hardware(detector),
-        },
-    }
-
-
-def _report(
-    uri: str,
-    source: Source,
-    detector: Detector,
-    stats: RunStats,
-    error: BaseException | None,
-    notes: list[str],
-) -> dict[str, Any]:
-    read = source.report
-    return {
-        "version": 1,
-        "source": redact(uri),
-        "finished": error is None and not stats.stopped,
-        "stopped": stats.stopped,
-        "error": redact(f"{error}") if error else None,
-        "frames": stats.frames,
-        "input": {
-            "complete": read.complete and error is None and not stats.stopped,
-            "packets": read.packets,
-            "frames": read.frames,
-            "skipped": read.skipped,
-            "dropped": read.dropped,
-            "unprocessed": read.frames - read.dropped - stats.frames,  # read ahead of a stop
-            "bad_packets": read.bad_packets,
-            "missing": read.missing,
-            "suspect": read.suspect,
-            "gaps": read.gaps,
-            "clock_jumps": read.clock_jumps,
-            "size_changes": read.size_changes,
-            "rotation": read.rotation,
-            "declared_frames": read.declared_frames,
-            "notes": [redact(note) for note in read.notes],
-        },
-        "detector": {**_hardware(detector), "notes": list(getattr(detector, "notes", ()))},
-        "output": {"notes": [redact(note) for note in notes]},
-        "speed": {
-            "wall_s": round(stats.wall_s, 3),
-            "fps": round(stats.frames / stats.wall_s, 3) if stats.wall_s else 0.0,
-            "stages": {
-                name: {"seconds": round(stage.seconds, 3), "fps": round(stage.fps, 2)}
-                for name, stage in stats.stages.items()
-            },
-        },
-    }
-
-
-def _run_toml(uri: str, config: RunConfig, detector: Detector, started: datetime) -> str:
-    """Return the resolved settings with what else made the result: loads as a config again."""
-    model = getattr(detector, "model", None)
-    about = {
-        "source": redact(uri),
-        "started": started.isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **_hardware(detector),
-        "weights": str(getattr(model, "weights", type(detector).__name__)),
-        "weights_sha256": getattr(model, "sha256", None) or "",
-        "packages": {name: _version(name) for name in _REPORTED_PACKAGES},
-    }
-    settings = config.model_dump(mode="json", exclude_none=True)
-    header = "".join(f"# {line}\n" for line in tomli_w.dumps(about).splitlines())
-    return (
-        f"# A run of Tracker; use it again with: tracker run VIDEO --config run.toml\n{header}\n"
-        + (tomli_w.dumps(settings))
-    )
-
-
-def _hardware(detector: Detector) -> dict[str, Any]:
-    """Return what the detector ran on and how, where it says so."""
-    return {
-        "device": str(getattr(detector, "device", "")),
-        "precision": str(getattr(detector, "precision", "")).removeprefix("torch."),
-        "threads": getattr(detector, "threads", 0),
-        "batch_size": getattr(detector, "batch_size", 1),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -13,11 +13,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracker.errors import ConfigError, FormatError
+from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats.text import new_file, read_json
 from tracker.pipeline import RunStats, Stage
 from tracker.types import Associator, Detections, FrameResult, Image, Source, Tracks
@@ -38,7 +39,7 @@ class Part(Protocol):
 
 
 class Checkpointer:
-    """Takes part in a run twice: in its tracker's place, and as the last of its sinks.
+    """Takes part in a run twice: in its tracker's place, and behind its sinks.
 
     The tracker works ahead of the sinks, so its state is taken when it has seen a frame, and put
     to the others' when that frame has been written. `span` is the number of frames that are
@@ -101,12 +102,18 @@ class Checkpointer:
             self._states.append((self._seen, self._associator.state()))
             self._cost = time.monotonic() - self._last
 
-    # ---- as a sink --------------------------------------------------------------------------
+    # ---- behind the sinks -------------------------------------------------------------------
 
     def write(self, result: FrameResult) -> None:
-        """Take in that a frame has gone through all other sinks."""
+        """Take in that a frame has gone through all sinks; trouble with them is theirs to tell."""
         self._written += 1
         began = time.monotonic()
+        with suppress(SinkError):
+            self._take(result)
+        if self._waiting or self._states:
+            self._cost = max(self._cost, time.monotonic() - began)
+
+    def _take(self, result: FrameResult) -> None:
         if self._states and self._states[0][0] == self._written:
             _, state = self._states.popleft()
             mark = self._source.mark(result.frame.index)
@@ -115,12 +122,11 @@ class Checkpointer:
                 text = self._content(self._written, source=mark, associator=state)
                 self._waiting.append((self._written, text))
         self._publish_safe()
-        if self._waiting or self._states:
-            self._cost = max(self._cost, time.monotonic() - began)
 
     def close(self) -> None:
-        """Write down what the other sinks have finished."""
-        self._publish_safe()
+        """Write down what the sinks have finished."""
+        with suppress(SinkError):
+            self._publish_safe()
 
     def _publish_safe(self) -> None:
         """Write the newest state of which every frame is on the disk."""

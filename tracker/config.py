@@ -221,6 +221,7 @@ class OutputConfig(Section):
     labels: bool = True  # draw id, class and score
     trail_s: Seconds = 2.0  # length of the path drawn behind an object
     panel: bool = True  # draw the counts panel
+    least_free_mb: Annotated[float, Field(ge=0)] = 100.0  # of the disk; below, a run is stopped
     checkpoint_s: Seconds = 2.0  # a run that was killed goes on from so long before, at most
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -9,10 +10,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tracker.errors import TrackerError
+from tracker.errors import SinkError, TrackerError
 from tracker.prefetch import prefetch
 from tracker.types import Associator, Detections, Detector, Frame, FrameResult, Sink, Source
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Detected = tuple[Frame, Detections | None]  # None: the frame was not shown to the detector
 DEPTH = 4  # frames that wait between two stages; bounds the memory
@@ -110,19 +112,22 @@ def run(
 ) -> RunStats:
     """Send every frame through all stages and into all sinks.
 
-    The first error anywhere stops all; every sink is closed whatever happens, then that error is
+    The first error anywhere stops all, but for a sink that fails behind the first frame: it is set
+    aside, and the others go on. Every sink is closed whatever happens, then the first error is
     raised, once. `on_result` hears of each frame; `should_stop` is asked after each. The rest is as
     in `stream`.
     """
     stats = stats or RunStats()
-    began, error = time.perf_counter() - stats.wall_s, None  # a run that goes on has a past
+    began = time.perf_counter() - stats.wall_s  # a run that goes on has a past
+    error: BaseException | None = None
+    failed: dict[Sink, SinkError] = {}
     try:
         results = stream(
             source, detector, associator, batch_size=batch_size, every=every, stats=stats
         )
         with closing(results):
             for result in results:
-                _write(sinks, result, stats)
+                _write(sinks, result, stats, failed)
                 stats.wall_s = time.perf_counter() - began
                 if on_result:
                     on_result(result, stats)
@@ -130,9 +135,10 @@ def run(
                     stats.stopped = True
                     break
     except BaseException as exc:
-        error = exc
+        error = exc if not failed else next(iter(failed.values()))
         if isinstance(exc, TrackerError) and should_stop():
             stats.stopped, error = True, None  # a silent camera ends by its time-out
+    error = error or next(iter(failed.values()), None)
     for sink in sinks:
         try:
             sink.close()
@@ -144,10 +150,21 @@ def run(
     return stats
 
 
-def _write(sinks: Sequence[Sink], result: FrameResult, stats: RunStats) -> None:
+def _write(
+    sinks: Sequence[Sink], result: FrameResult, stats: RunStats, failed: dict[Sink, SinkError]
+) -> None:
+    """Give a result to all sinks but the failed; raise what fails at once, or as the last."""
     start = time.perf_counter()
     for sink in sinks:
-        sink.write(result)
+        if sink in failed:
+            continue
+        try:
+            sink.write(result)
+        except SinkError as exc:
+            failed[sink] = exc
+            if not stats.frames or len(failed) == len(sinks):
+                raise
+            log.warning("%s; the other outputs go on", exc)
     stats.frames += 1
     stage = stats.stages["write"]
     stage.seconds += time.perf_counter() - start

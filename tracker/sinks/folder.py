@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +20,7 @@ if sys.platform != "win32":
     import fcntl
 
 _LOCK = ".lock"
+_LOOK_EVERY_S = 5.0
 FILES = (
     "tracks.jsonl",
     "tracks-refined.jsonl",
@@ -139,6 +143,30 @@ class RunFolder:
             raise SinkError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
 
+class SpaceGuard:
+    """Stops a run while there is still room to finish its files."""
+
+    def __init__(self, folder: Path, least_mb: float) -> None:
+        self._folder, self._least = folder, least_mb
+        self._next = 0.0  # s, monotonic
+        self.check()
+
+    def check(self) -> None:
+        """Look now and then; raise SinkError where too little room is left."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LOOK_EVERY_S
+        try:
+            free = shutil.disk_usage(self._folder).free / 1e6
+        except OSError:
+            return  # what is wrong with the disk is told by the next write
+        if free < self._least:
+            raise SinkError(
+                f"{self._folder}: only {free:.0f} MB of the disk are free; make room (or set "
+                f"output.least_free_mb below {self._least:g}), then --resume {self._folder}"
+            )
+
+
 class GrowingFile:
     """A text file called NAME.part until it is complete; every append is one write to the disk."""
 
@@ -147,6 +175,7 @@ class GrowingFile:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self.size = keep  # bytes
+        self._broken = False  # it lacks what could not be written, so it gets no final name
         try:
             if keep and not self._part.exists():
                 path.replace(self._part)  # a run that was stopped gave it its final name
@@ -163,15 +192,17 @@ class GrowingFile:
     def append(self, text: str) -> None:
         """Write `text` through; raise SinkError."""
         data = memoryview(text.encode("utf-8", "backslashreplace"))
+        if self._descriptor is None:
+            raise SinkError(f"{self._path}: is closed")
         try:
             while data:
-                if self._descriptor is None:
-                    raise SinkError(f"{self._path}: is closed")
-                written = os.write(self._descriptor, data)
-                data = data[written:]
-                self.size += written
+                data = data[os.write(self._descriptor, data) :]
         except OSError as exc:
+            self._broken = True
+            with suppress(OSError):
+                os.truncate(self._descriptor, self.size)  # no half lines
             raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
+        self.size = os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def sync(self) -> None:
         """Wait until all is on the disk, not only with the system; raise SinkError."""
@@ -189,10 +220,11 @@ class GrowingFile:
         try:
             if keep:
                 os.fsync(descriptor)
-            os.close(descriptor)
-            if keep:
-                self._part.replace(self._path)
-            else:
+            if not keep:
                 self._part.unlink()
+            elif not self._broken:
+                self._part.replace(self._path)
         except OSError as exc:
             raise SinkError(f"{self._path}: cannot be finished: {exc.strerror}") from exc
+        finally:
+            os.close(descriptor)

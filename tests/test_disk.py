@@ -1,0 +1,107 @@
+"""A disk that fills up: what is said, and what survives."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import av
+import pytest
+import stubbed
+
+from tracker.assemble import run_to_folder
+from tracker.config import load_config
+from tracker.errors import SinkError
+from tracker.formats import jsonl
+from tracker.sinks.folder import GrowingFile
+from tracker.video.source import open_source
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here (needs root)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    path = tmp_path_factory.mktemp("street") / "street.mp4"
+    stubbed.SCENES["street"]().write_video(path)
+    return path
+
+
+def track(video, folder, *settings, resume=False):
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+    config = load_config(None, ["output.checkpoint_s=0.1", *settings])
+    return run_to_folder(str(video), config, folder, get_detector=lambda: detector, resume=resume)
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_full_disk_is_said_once_and_what_was_written_stays(street, small_disk):
+    before = descriptors()
+    with pytest.raises(SinkError, match=r"cannot be (written|finished): No space left on device"):
+        track(street, small_disk / "run", "output.least_free_mb=0.0")
+    assert descriptors() == before
+    run = small_disk / "run"
+    log = next(path for path in (run / "tracks.jsonl", run / "tracks.jsonl.part") if path.exists())
+    frames = list(jsonl.read(log).frames)
+    assert len(frames) > 50
+    assert log.read_bytes().endswith(b"\n")
+    for path in run.glob("video*.mp4"):  # where there is one it can be played
+        assert len(list(open_source(path))) > 25
+    if log.name.endswith(".part"):
+        assert not (run / "counts.json").exists() or json.loads((run / "counts.json").read_text())
+
+
+def test_little_room_stops_a_run_and_more_room_lets_it_go_on(street, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    looks = []
+
+    def fuller(_):
+        looks.append(1)
+        return usage._replace(free=int(1e9 if len(looks) < 60 else 5e7))
+
+    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", fuller)
+    run = tmp_path / "run"
+    with pytest.raises(SinkError, match=r"only 50 MB of the disk are free; make room") as error:
+        track(street, run)
+    assert f"then --resume {run}" in str(error.value)
+    report = json.loads((run / "report.json").read_text())
+    assert not report["finished"]
+    assert len(list(jsonl.read(run / "tracks.jsonl").frames)) == report["frames"] < 200
+    with av.open(str(run / "video.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == report["frames"]
+    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", lambda _: usage)
+    assert track(street, run, resume=True).stats.frames == 200
+    track(street, tmp_path / "whole")
+    assert (run / "tracks.jsonl").read_bytes() == (tmp_path / "whole/tracks.jsonl").read_bytes()
+
+
+def test_too_little_room_is_said_before_anything_is_made(street, tmp_path):
+    with pytest.raises(SinkError, match=r"only \d+ MB of the disk are free"):
+        track(street, tmp_path / "run", "output.least_free_mb=1e12")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_line_that_does_not_fit_leaves_no_half(small_disk):
+    file = GrowingFile(small_disk / "log")
+    line = "x" * 99_999 + "\n"
+    with pytest.raises(SinkError, match="No space left on device"):
+        for _ in range(20):
+            file.append(line)
+    file.close()
+    assert not (small_disk / "log").exists()
+    content = (small_disk / "log.part").read_text()
+    assert len(content) % 100_000 == 0
+    assert re.fullmatch(r"(x+\n)+", content)
