@@ -1,4 +1,7 @@
-"""The command `tracker` with a scripted detector: stubbed.py SCENE SECONDS_A_FRAME ARGUMENTS."""
+"""The command `tracker` with a scripted detector: stubbed.py SCENE SECONDS ARGUMENTS.
+
+SCENE `none` finds nothing in any video; SECONDS are those that a frame takes.
+"""
 
 import sys
 import time
@@ -6,6 +9,7 @@ import time
 import scene as scenes
 
 from tracker.cli import main
+from tracker.types import Detections
 
 SCENES = {"street": lambda: scenes.street(8.0), "crowd": lambda: scenes.crowd(8, 8.0)}
 
@@ -24,9 +28,20 @@ class SlowDetector(scenes.SceneDetector):
         return super().detect(frames)
 
 
+class BlankDetector:
+    """Find nothing in any picture."""
+
+    batch_size = 4
+    categories = scenes.CATEGORIES
+
+    def detect(self, frames):
+        return [Detections.empty() for _ in frames]
+
+
 if __name__ == "__main__":
     name, seconds, *arguments = sys.argv[1:]
     command = sys.modules["tracker.cli.run"]  # tracker.cli has a function of this name
-    command.load_detector = lambda _: SlowDetector(SCENES[name](), float(seconds))
+    detector = SlowDetector(SCENES[name](), float(seconds)) if name != "none" else BlankDetector()
+    command.load_detector = lambda _: detector
     sys.argv = ["tracker", *arguments]
     main()

@@ -4,12 +4,15 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import av
+import numpy as np
 import pytest
 import stubbed
 from conftest import ROOT, TINY_MODEL
@@ -182,6 +185,76 @@ def test_a_stopped_run_goes_on(street, tmp_path):
     code, said = finish("--resume", run)
     assert code == 0
     assert "is finished; --force does it again" in said
+
+
+# ---- footage as phones make it ----------------------------------------------------------------
+
+
+def uneven(frames=90):
+    """Times of a phone: about 30 a second, never quite, and a pause."""
+    dice, times = random.Random(3), [0.0]
+    for k in range(1, frames):
+        times.append(times[-1] + dice.uniform(0.025, 0.045) + (0.5 if k == 40 else 0.0))
+    return [round(time * 90_000) / 90_000 for time in times]
+
+
+def phone_clip(make_video, name="phone.mp4", codec="aac"):
+    """Write an upright video that is stored lying, at uneven times, with sound."""
+    path = make_video(name=name, times=uneven(), fps=30, audio=codec, texture=20)
+    if name.endswith(".mp4"):
+        data = bytearray(path.read_bytes())
+        at = data.index(b"tkhd") + 44
+        data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        path.write_bytes(data)
+    return path
+
+
+def sound_times(path):
+    with av.open(str(path)) as file:
+        return [float(p.pts * p.time_base) for p in file.demux(audio=0) if p.pts is not None]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("phone.mp4", "aac"), ("phone.mkv", "pcm_s16le")])
+@pytest.mark.parametrize("breaks", [(), (50,), (35, 70)], ids=str)
+def test_times_sound_and_the_right_way_up(make_video, tmp_path, name, codec, breaks):
+    video, run = phone_clip(make_video, name, codec), tmp_path / "run"
+    for until in breaks:
+        blank(video, run, until)
+        assert 12 <= frames_done(run) <= until
+    blank(video, run)
+    expected = uneven()
+    times = video_times(run / "video.mp4")
+    assert len(times) == 90
+    assert max(abs(a - b) for a, b in zip(times, expected, strict=True)) < 0.001
+    logged = [frame.time for frame in jsonl.read(run / "tracks.jsonl").frames]
+    assert max(abs(a - b) for a, b in zip(logged, expected, strict=True)) < 0.001
+    with av.open(str(run / "video.mp4")) as file:
+        picture = file.streams.video[0]
+        assert (picture.width, picture.height) == ((64, 96) if name == "phone.mp4" else (96, 64))
+        loud = np.concatenate([f.to_ndarray().ravel() for f in file.decode(audio=0)])
+    assert np.abs(loud).max() > 0.1
+    sound = sound_times(run / "video.mp4")
+    steps = np.diff(sound)
+    assert steps.min() > 0.015  # none twice
+    assert steps.max() < 0.035  # none left out: AAC has a packet each 23 ms
+    assert sound[0] <= 0.001
+    assert sound[-1] == pytest.approx(expected[-1], abs=0.06)
+
+
+def blank(video, run, until=None):
+    """Track nothing in a video; break off at a frame, and go on."""
+    detector = stubbed.BlankDetector()
+
+    def detect(frames):
+        if until is not None and frames[-1].index >= until:
+            raise BrokenOffError
+        time.sleep(0.005)
+        return stubbed.BlankDetector.detect(detector, frames)
+
+    detector.detect = detect
+    config = load_config(None, ["output.checkpoint_s=0.0"])
+    with suppress(BrokenOffError):
+        run_to_folder(str(video), config, run, get_detector=lambda: detector, resume=True)
 
 
 # ---- what is refused ------------------------------------------------------------------------

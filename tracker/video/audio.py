@@ -67,7 +67,7 @@ class AudioFeed:
         """Write what the encoder still holds."""
         try:
             if self._input and not self._copies and not self._ended:
-                self._output.mux(self._stream.encode(None))
+                self._mux(self._stream.encode(None))
         except (av.error.FFmpegError, ValueError) as exc:
             self._give_up(exc)
 
@@ -95,9 +95,16 @@ class AudioFeed:
                 item.stream = self._stream
                 self._output.mux(item)
             else:
-                for packet in self._stream.encode(item):  # a new encoder begins with its delay
-                    if float(packet.pts * packet.time_base) > self._taken + 1e-3:
-                        self._output.mux(packet)
+                self._mux(self._stream.encode(item))
+
+    def _mux(self, packets: list[Any]) -> None:
+        """Write what was encoded, without the silence before it that AAC begins with.
+
+        A time below zero would push all pictures back by as much.
+        """
+        for packet in packets:
+            if float(packet.pts * packet.time_base) > max(self._taken, -2e-3) + 1e-3:
+                self._output.mux(packet)
 
     def _give_up(self, exc: BaseException) -> None:
         self._ended = True

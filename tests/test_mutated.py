@@ -1,0 +1,123 @@
+"""Damaged files by the hundred: no crash, no hang, little memory, and an exit code that says it."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from conftest import ROOT
+
+KINDS = {  # name -> codec, pixel format, options
+    "h264.mp4": ("libx264", "yuv420p", {"g": "10"}),
+    "h264.ts": ("libx264", "yuv420p", {"g": "10"}),
+    "mpeg2.ts": ("mpeg2video", "yuv420p", {}),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", {}),
+    "h264.mkv": ("libx264", "yuv420p", {"g": "10"}),
+    "mjpeg.avi": ("mjpeg", "yuvj420p", {}),
+    "mpeg4.avi": ("mpeg4", "yuv420p", {}),
+    "picture.gif": ("gif", "rgb8", {}),
+    "hevc.mp4": ("libx265", "yuv420p", {"x265-params": "log-level=none"}),
+    "h264.flv": ("libx264", "yuv420p", {}),
+}
+LONGEST_S, LARGEST_MB = 10.0, 500.0
+
+
+def write_clip(path, codec, pixels, options, frames=24):
+    """Write a small clip of a moving square on a noisy ground."""
+    noise = np.random.default_rng(0).integers(0, 40, (72, 96, 3), np.uint8)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, pixels
+        stream.codec_context.time_base = Fraction(1, 10)
+        for k in range(frames):
+            image = noise + 60
+            image[20:40, 3 * k : 3 * k + 20] = 220
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            frame.pts = k
+            for packet in stream.encode(frame):
+                output.mux(packet)
+        for packet in stream.encode(None):
+            output.mux(packet)
+
+
+def mutated(data, other, dice):
+    """Return a file with bytes flipped, cut out, repeated, zeroed, spliced, or its end cut off."""
+    data = bytearray(data)
+
+    def span(longest):
+        first = dice.randrange(len(data))
+        return first, min(len(data), first + dice.randint(1, longest))
+
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        kind = dice.choice(("flip", "flip", "header", "cut", "zero", "repeat", "splice", "end"))
+        a, b = span(max(2, len(data) // 10))
+        if kind == "flip":
+            for _ in range(dice.choice((1, 8, 64))):
+                data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        elif kind == "header":  # sizes and counts lie where files begin
+            for _ in range(8):
+                data[dice.randrange(min(len(data), 1200))] = dice.choice((0, 1, 127, 128, 255))
+        elif kind == "cut":
+            del data[a:b]
+        elif kind == "zero":
+            data[a:b] = bytes(b - a)
+        elif kind == "repeat":
+            data[b:b] = data[a:b] * dice.choice((1, 3))
+        elif kind == "splice":
+            data[a:b] = other[a:b]
+        else:
+            del data[max(1, a) :]
+        if not data:
+            return b"\0"
+    return bytes(data)
+
+
+def look(path, run):
+    """Run the command on a file; return its exit code, s, MB and what it said."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "demos")])
+    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "none", "0", "run", "-q"]
+    arguments = [str(path), "-o", str(run), "--strict", "--no-video"]
+    began = time.monotonic()
+    with (run.parent / "said.txt").open("w+") as said:
+        process = subprocess.Popen(
+            [*script, *arguments], env=os.environ | {"PYTHONPATH": paths}, stderr=said
+        )
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            seconds = time.monotonic() - began
+            if pid:
+                break
+            if seconds > LONGEST_S + 5:
+                process.kill()
+            time.sleep(0.01)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        return process.returncode, seconds, usage.ru_maxrss / 1e3, said.read()
+
+
+@pytest.mark.parametrize(("count", "seed"), [(20, 1), pytest.param(300, 2, marks=pytest.mark.slow)])
+def test_mutated_files(tmp_path, count, seed):
+    clips = []
+    for name, (codec, pixels, options) in KINDS.items():
+        write_clip(tmp_path / name, codec, pixels, options)
+        clips.append((name, (tmp_path / name).read_bytes()))
+    dice, faults, codes = random.Random(seed), [], {0: 0, 2: 0, 3: 0}
+    slowest = largest = 0.0
+    for number in range(count):
+        name, data = clips[number % len(clips)]
+        path = tmp_path / f"{number:03d}-{name}"
+        path.write_bytes(mutated(data, dice.choice(clips)[1], dice))
+        code, seconds, megabytes, said = look(path, tmp_path / "run" / str(number))
+        slowest, largest = max(slowest, seconds), max(largest, megabytes)
+        codes[code] = codes.get(code, 0) + 1
+        quiet = said.count("\n") == (code == 2) and "Traceback" not in said
+        if code not in (0, 2, 3) or seconds > LONGEST_S or megabytes > LARGEST_MB or not quiet:
+            faults.append((path.name, code, round(seconds, 1), round(megabytes), said[-400:]))
+    print(f"{count} files: exit codes {codes}, slowest {slowest:.1f} s, largest {largest:.0f} MB")
+    assert not faults
+    assert min(codes[code] for code in (2, 3)) > 0
