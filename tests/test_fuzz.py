@@ -1,0 +1,152 @@
+"""Readers against files that somebody broke: nothing but the documented errors comes out."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+import scene as scenes
+
+from tracker import checkpoint
+from tracker.config import load_config
+from tracker.errors import TrackerError
+from tracker.formats import FORMATS, detections, get_format
+from tracker.types import LoggedFrame, LogInfo, TrackLog
+
+STRANGE = (
+    *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "-1", "0", "-0.0", "0.5"),
+    *("9" * 30, "9" * 400, "4294967296", "2147483648", "1_000", "0x10", "true", "null", '""'),
+    *("[]", "{}", "[[]]", '"x"', '"\\ud800"', "[" * 400, "\u0661", "", " ", "\x00", "\ufeff"),
+)
+SLOWEST_S = 5.0
+
+
+def log():
+    scene = scenes.street(seconds=1.0, fps=6)
+    frames = [LoggedFrame(k, t, 640, 360, scene.truth(k)) for k, t in enumerate(scene.times)]
+    return TrackLog(LogInfo(640, 360, scenes.CATEGORIES, None, "street.mp4"), frames)
+
+
+def read_log(name):
+    return lambda path: [frame.tracks for frame in get_format(name).read(path).frames]
+
+
+def read_detections(path):
+    return [frame.detections for frame in detections.read(path, fps=10).frames]
+
+
+DETECTIONS = """1,-1,10.5,20,30,40,0.9,-1,-1,-1
+1,-1,15,25,30,40,0.4,-1,-1,-1
+3,-1,11,21,31,41,0.8,-1,-1,-1
+"""
+
+
+def seeds(folder):
+    """Write a good file for each reader; return reader, suffix and content by name."""
+    found = {}
+    for name in FORMATS:
+        module = get_format(name)
+        path = folder / f"good-{name}{module.SUFFIX}"
+        module.write(log(), path)
+        found[name] = (read_log(name), path.suffix, path.read_bytes())
+    coco = json.loads((folder / "good-coco.json").read_text())
+    results = [
+        {k: one[k] for k in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 0.9}
+        for one in coco["annotations"]
+    ]
+    mots = "".join(
+        f"{k} 1 1 30 30 0.9 1 40 50 {r['segmentation']['counts']}\n" for k, r in enumerate(results)
+    )
+    given = {
+        "results": (".json", json.dumps(results)),
+        "det": (".txt", DETECTIONS),
+        "mots-det": (".txt", mots),
+    }
+    for name, (suffix, text) in given.items():
+        found[name] = (read_detections, suffix, text.encode())
+    config = (Path(__file__).parents[1] / "configs" / "default.toml").read_bytes()
+    found["config"] = (load_config, ".toml", config)
+    point = {
+        "format": checkpoint.FORMAT,
+        "version": checkpoint.VERSION,
+        "frames": 5,
+        **{name: {"a": 1} for name in ("began", "source", "associator", "log", "counts", "stats")},
+    }
+    found["checkpoint"] = (checkpoint.read, ".json", json.dumps(point).encode())
+    return found
+
+
+def broken(data, dice):
+    """Return a file with some of its bytes, words or lines changed."""
+    for _ in range(dice.choice((1, 1, 2, 5))):
+        kind = dice.choice(("word", "word", "word", "byte", "line", "cut", "twice", "swap"))
+        if kind == "byte" or not data:
+            data = bytearray(data or b"x")
+            data[dice.randrange(len(data))] = dice.randrange(256)
+            data = bytes(data)
+        elif kind == "cut":
+            a = dice.randrange(len(data))
+            data = data[:a] + data[a + dice.choice((1, 10, len(data))) :]
+        elif kind == "word":  # a number, a name or a mark between two others
+            text = data.decode("utf-8", "surrogateescape")
+            ends = [k for k, c in enumerate(text) if c in ' ,:[]{}"=\n\t'] or [0]
+            k = dice.randrange(len(ends))
+            a, b = ends[k] + 1, ends[k + 1] if k + 1 < len(ends) else len(text)
+            text = text[:a] + dice.choice(STRANGE) + text[b:]
+            data = text.encode("utf-8", "surrogatepass" if "\ud800" in text else "surrogateescape")
+        else:
+            lines = data.splitlines(keepends=True)
+            a, b = dice.randrange(len(lines)), dice.randrange(len(lines))
+            if kind == "line":
+                del lines[a]
+            elif kind == "twice":
+                lines.insert(b, lines[a])
+            else:
+                lines[a], lines[b] = lines[b], lines[a]
+            data = b"".join(lines)
+    return data
+
+
+def attack(path, reader, data, dice, seconds):
+    """Break a file in ever new ways for so long; return how often it was read and refused."""
+    read = refused = 0
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        content = broken(data, dice)
+        path.write_bytes(content)
+        start = time.monotonic()
+        try:
+            reader(path)
+            read += 1
+        except TrackerError as exc:
+            refused += 1
+            said = str(exc)
+            assert str(path) in said or path.suffix == ".toml", said
+        except BaseException:
+            path.with_suffix(".kept").write_bytes(content)
+            raise
+        assert time.monotonic() - start < SLOWEST_S, content[:200]
+    return read, refused
+
+
+NAMES = [*FORMATS, "results", "det", "mots-det", "config", "checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "seconds", [1.0, pytest.param(60.0, marks=pytest.mark.slow)], ids=lambda s: f"{s:g} s"
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_file_gives_a_documented_error(tmp_path, name, seconds):
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    reader, suffix, data = seeds(tmp_path)[name]
+    reader(_written(tmp_path / f"whole{suffix}", data))
+    read, refused = attack(tmp_path / f"broken{suffix}", reader, data, random.Random(name), seconds)
+    print(f"{name}: {read} read, {refused} refused")
+    assert refused > 0
+
+
+def _written(path, data):
+    path.write_bytes(data)
+    return path
