@@ -157,7 +157,7 @@ def test_a_kill_takes_a_second_of_video_and_a_line_of_log(street, tmp_path):
     run = tmp_path / "run"
     log = run / "tracks.jsonl.part"
     process = start(street / "street.mp4", "-q", "-o", run)
-    wait_for(process, lambda: lines_in(log) > 120)
+    wait_for(process, lambda: lines_in(log) > 120 and (run / "counts.json").exists())
     process.kill()
     process.communicate()
     lines = lines_in(log) - 1
@@ -165,6 +165,8 @@ def test_a_kill_takes_a_second_of_video_and_a_line_of_log(street, tmp_path):
     assert len(list(jsonl.read(log).frames)) in (lines, lines + 1)
     times = video_times(run / "video.part.mp4")
     assert all(b > a for a, b in pairwise(times))
+    counts = json.loads((run / "counts.json").read_text())
+    assert 0 < counts["frames"] <= lines
     assert lines / 25 - times[-1] < 2.0  # an open group of a second, and what x264 looks ahead
     assert frames_done(run) <= len(times)
 

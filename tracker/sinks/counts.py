@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from tracker.formats.text import new_file
 from tracker.sinks.folder import GrowingFile
 from tracker.types import FrameResult
 
+_REFRESH_S = 2.0  # between two counts.json of a run that goes on
+
 
 class CountsSink:
     """Count objects and write counts.json, counts.csv and, where there are lines, events.jsonl.
 
-    events.jsonl grows line by line, one crossing each; the other two are written at the end.
+    events.jsonl grows line by line, one crossing each; counts.json is replaced every few seconds,
+    and says up to when it counts; counts.csv is written at the end.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class CountsSink:
         self._frames = 0
         self._end = 0.0
         self._closed = False
+        self._next = time.monotonic() + _REFRESH_S
         if state:
             self._frames, self._end = state["frames"], state["end"]
             self._totals.restore(state["totals"])
@@ -58,6 +63,11 @@ class CountsSink:
         self._totals.update(tracks, frame.time)
         for crossing in self._lines.update(tracks, frame.index, frame.time):
             self._note(crossing)
+        began = time.monotonic()
+        if began >= self._next:
+            self._write_summary()
+            now = time.monotonic()
+            self._next = now + max(_REFRESH_S, 20 * (now - began))
 
     def close(self) -> None:
         """Write the totals; without a frame, leave no file."""
@@ -69,9 +79,7 @@ class CountsSink:
         if not self._frames:
             return
         self._write_table()
-        with new_file(self._folder / "counts.json") as file:
-            json.dump(self.summary(), file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        self._write_summary()
 
     def state(self) -> dict[str, Any] | None:
         """Return what counting on needs, as JSON types; the events are on the disk by then."""
@@ -145,6 +153,11 @@ class CountsSink:
         }
         if self._events:
             self._events.append(json.dumps(event, ensure_ascii=False) + "\n")
+
+    def _write_summary(self) -> None:
+        with new_file(self._folder / "counts.json") as file:
+            json.dump(self.summary(), file, indent=2, ensure_ascii=False)
+            file.write("\n")
 
     def _write_table(self) -> None:
         columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]
