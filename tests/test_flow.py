@@ -4,8 +4,8 @@ import time
 import numpy as np
 import pytest
 
+from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.refine import Archive
 from tracker.config import RefineConfig, TrackerConfig
 from tracker.count.totals import Totals
 from tracker.masks import Mask

@@ -7,8 +7,8 @@ from test_mask_tracker import detections
 from typer.testing import CliRunner
 
 from tracker.assemble import run_to_folder
+from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.refine import Archive
 from tracker.boxes import box_iou
 from tracker.cli import app
 from tracker.config import RefineConfig, TrackerConfig, load_config
@@ -98,7 +98,35 @@ def test_the_online_result_is_the_trackers_own():
         a, b = plain.update(found, time), recorder.update(found, time)
         assert a.ids.tolist() == b.ids.tolist()
         assert np.array_equal(a.boxes, b.boxes)
-    assert plain.state() == recorder.state()
+    assert plain.state() == recorder.state()["tracker"]
+
+
+def test_an_archive_goes_on_where_it_was():
+    scene = scenes.crowd(seconds=3)
+    detector = scenes.SceneDetector(scene, noise=0.03, miss=0.1, clutter=1.0)
+    blank = np.zeros((1, 1, 3), np.uint8)
+    whole, part = Archive(MaskTracker()), Archive(MaskTracker(), spills=True)
+    lines = ""
+    for k, time in enumerate(scene.times):
+        found = detector.detect([Frame(k, time, blank)])[0]
+        whole.update(found, time)
+        part.update(found, time)
+        if k % 20 == 19:  # as if another process went on
+            lines += part.spilled()
+            state = json.loads(json.dumps(part.state()))
+            part = Archive(MaskTracker(), spills=True)
+            part.restore(state)
+            part.recall(lines.splitlines())
+    for a, b in zip(whole.refined(), part.refined(), strict=True):
+        assert a.ids.tolist() == b.ids.tolist()
+        assert np.array_equal(a.boxes, b.boxes)
+        assert all(same_mask(p, q) for p, q in zip(a.masks, b.masks, strict=True))
+
+
+def same_mask(a, b):
+    return (a is None) == (b is None) and (
+        a is None or (a.box == b.box and np.array_equal(a.bits, b.bits))
+    )
 
 
 def test_refinement_helps_in_a_noisy_crowd():

@@ -130,6 +130,19 @@ def lines_in(log):
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_refined_tracks_are_the_same_too(street, tmp_path, every):
+    settings = ["output.refine=true", "output.video=false", f"detector.every={every}"]
+    video, run = street / "street.mp4", tmp_path / "run"
+    track(video, tmp_path / "whole", *settings)
+    for until in (70, 150, None):
+        track(video, run, *settings, until=until, resume=True)
+        assert (run / "archive.jsonl").exists() == (until is not None)
+    for name in (*SAME, "tracks-refined.jsonl"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    (run / "archive.jsonl").unlink(missing_ok=True)
+
+
 def kill_and_resume(street, run, kills, pause, *settings):
     """Kill a run again and again, at random instants; let it finish in the end."""
     log, dice = run / "tracks.jsonl.part", random.Random(kills)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tracker import checkpoint
+from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.refine import Archive
 from tracker.config import RunConfig
 from tracker.errors import ConfigError, ModelError, TrackerError, redact
 from tracker.formats import jsonl
 from tracker.pipeline import RunStats, run, span, stream
 from tracker.report import made_of, run_toml, to_report
+from tracker.sinks.archive import ArchiveFile
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import RunFolder, SpaceGuard
 from tracker.sinks.log import LogSink
@@ -57,7 +58,7 @@ def track(
         yield from stream(
             source,
             detector,
-            _tracker(config),
+            MaskTracker(config.tracker, carries=config.detector.every > 1),
             batch_size=getattr(detector, "batch_size", 1),
             every=config.detector.every,
         )
@@ -137,7 +138,10 @@ def run_to_folder(
             folder.remove_if_empty()
             raise
         stats, error = RunStats(), None
-        tracker = _tracker(config)
+        online = MaskTracker(config.tracker, carries=config.detector.every > 1)
+        resumable = not (source.info.live or uri == "-" or "://" in uri)
+        archive = Archive(online, config.refine, spills=resumable) if config.output.refine else None
+        tracker, spill = archive or online, None
         try:
             if past:
                 tracker.restore(past["associator"])
@@ -146,20 +150,22 @@ def run_to_folder(
                 folder.clear()  # only from here on the run that was there is given up
                 folder.write_text("run.toml", run_toml(uri, config, detector, started))
             sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
+            if archive and resumable:
+                spill = ArchiveFile(folder.path, archive, past and past["archive"])
         except BaseException:
             if not past:
                 folder.discard()
             raise
         log, counts, video = sinks
-        archive = Archive(tracker, config.refine) if config.output.refine else None
         keeper = None
-        if not (source.info.live or archive or uri == "-" or "://" in uri):
+        if resumable:
             keeper = checkpoint.Checkpointer(
                 folder / checkpoint.NAME,
                 tracker,
                 source,
                 {"log": log, "counts": counts, **({"video": video} if video else {})},
                 stats,
+                spill=spill,
                 began=began,
                 span=span(began["detector"]["batch_size"], config.detector.every),
                 durable=(lambda: video.durable) if video else None,
@@ -180,7 +186,7 @@ def run_to_folder(
             run(
                 source,
                 detector,
-                keeper or archive or tracker,
+                keeper or tracker,
                 [sink for sink in sinks if sink is not None],
                 batch_size=began["detector"]["batch_size"],
                 every=config.detector.every,
@@ -200,19 +206,17 @@ def run_to_folder(
         try:
             folder.write_json("report.json", report)
             if archive and stats.frames and not error:
-                online = jsonl.read(folder / "tracks.jsonl")
-                jsonl.write(refine(online, archive), folder / "tracks-refined.jsonl")
+                log_so_far = jsonl.read(folder / "tracks.jsonl")
+                jsonl.write(refine(log_so_far, archive), folder / "tracks-refined.jsonl")
         except TrackerError as exc:
             error = error or exc  # the first error is the one that explains
+        if spill:
+            spill.close(keep=bool(error) or stats.stopped)
         if error:
             raise error
         if not stats.stopped:
             (folder / checkpoint.NAME).unlink(missing_ok=True)
     return RunResult(output, stats, counts.summary(), report)
-
-
-def _tracker(config: RunConfig) -> MaskTracker:
-    return MaskTracker(config.tracker, carries=config.detector.every > 1)
 
 
 def _build_sinks(

@@ -38,6 +38,16 @@ class Part(Protocol):
         """Return all that going on needs, as JSON types; what it wrote is on the disk by then."""
 
 
+class Spill(Part, Protocol):
+    """What a tracker remembers and need not hold in its state: it grows with the video."""
+
+    def take(self) -> str:
+        """Return what has come since it was last asked; called where the tracker works."""
+
+    def keep(self, lines: str) -> None:
+        """Write it down; called where the sinks write."""
+
+
 class Checkpointer:
     """Takes part in a run twice: in its tracker's place, and behind its sinks.
 
@@ -54,6 +64,7 @@ class Checkpointer:
         parts: Mapping[str, Part],
         stats: RunStats,
         *,
+        spill: Spill | None = None,
         began: dict[str, Any],
         span: int,
         durable: Callable[[], int] | None = None,
@@ -62,9 +73,9 @@ class Checkpointer:
     ) -> None:
         self._path, self._associator, self._source, self._parts = path, associator, source, parts
         self._stats, self._began, self._span, self._durable = stats, began, span, durable
-        self._every_s = every_s
+        self._every_s, self._spill = every_s, spill
         self._seen = self._written = self._noted = done  # frames
-        self._states: deque[tuple[int, dict[str, Any]]] = deque()
+        self._states: deque[tuple[int, dict[str, Any], str]] = deque()
         self._waiting: deque[tuple[int, str]] = deque()
         self._last = time.monotonic()
         self._cost = 0.0  # s, of the latest one
@@ -99,7 +110,8 @@ class Checkpointer:
         wait = max(self._every_s, self._cost / _SHARE)
         if passed >= wait and frames >= _FEWEST and self._seen % self._span == 0:
             self._last, self._noted = time.monotonic(), self._seen
-            self._states.append((self._seen, self._associator.state()))
+            state = self._associator.state()
+            self._states.append((self._seen, state, self._spill.take() if self._spill else ""))
             self._cost = time.monotonic() - self._last
 
     # ---- behind the sinks -------------------------------------------------------------------
@@ -115,7 +127,9 @@ class Checkpointer:
 
     def _take(self, result: FrameResult) -> None:
         if self._states and self._states[0][0] == self._written:
-            _, state = self._states.popleft()
+            _, state, lines = self._states.popleft()
+            if self._spill:
+                self._spill.keep(lines)
             mark = self._source.mark(result.frame.index)
             if mark is not None:
                 mark["picture"] = checksum(result.frame.image)
@@ -142,6 +156,7 @@ class Checkpointer:
         content |= states
         if frames:
             content |= {name: part.state() for name, part in self._parts.items()}
+            content |= {"archive": self._spill.state()} if self._spill else {}
         content["stats"] = asdict(self._stats)
         return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
 
@@ -198,8 +213,8 @@ def find(folder: Path) -> dict[str, Any] | None:
         raise ConfigError(
             f"{folder}: the run is finished, there is nothing to resume; --force does it again"
             if finished
-            else f"{folder}: cannot be resumed: runs of cameras, of standard input and with "
-            "--refine leave no checkpoint; --force does it again"
+            else f"{folder}: cannot be resumed: runs of cameras and of standard input leave no "
+            "checkpoint; --force does it again"
         )
     if any((folder / name).exists() for name in ("tracks.jsonl", "tracks.jsonl.part")):
         raise ConfigError(

@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tracker.assemble import associate, refine
+from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.refine import Archive
 from tracker.config import RefineConfig, TrackerConfig
 from tracker.evaluate import evaluate
 from tracker.formats import get_format

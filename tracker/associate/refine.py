@@ -6,7 +6,7 @@ tracks of one object; take back a track that proved to be a ghost; fill the fram
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,18 +17,17 @@ import numpy.typing as npt
 from filterpy.kalman import KalmanFilter as Filterpy
 
 from tracker.associate.cost import assign, centre_shift
-from tracker.associate.mask_tracker import LONGEST_PAST, MaskTracker
 from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
 from tracker.config import RefineConfig
 from tracker.masks import Mask, mask_to_rle, rle_to_mask
-from tracker.types import Detections, Image, Tracks
+from tracker.types import Tracks
 
 FloatArray = npt.NDArray[np.float64]
 MOTION_S = 1.0  # s of a track's end that tell how it moved there
 
 
 @dataclass(slots=True)
-class _Sighting:
+class Sighting:
     """One track in one frame; the mask compressed, for a whole video must fit in memory."""
 
     frame: int  # position in the video, from 0
@@ -39,109 +38,35 @@ class _Sighting:
     source: int  # row of the frame's detections, -1 = filled in
 
 
-class Archive:
-    """A tracker that remembers: the online result goes on as it comes, the refined one follows.
+def refined(
+    found: Sequence[Sequence[Sighting]],
+    times_s: Sequence[float],
+    stretches_of: Sequence[int],
+    looked: Sequence[bool],
+    config: RefineConfig,
+) -> Iterator[Tracks]:
+    """Yield the refined tracks of each frame, in the order of the frames.
 
-    It is used in the tracker's place; `refined` then gives the whole video's tracks, frame by
-    frame. It keeps one to two kilobytes for every object and frame: for files, not for cameras.
+    `found` are all tracks; of each frame: its time, the number of its stretch of pictures of one
+    size (between two nothing is joined or filled), and whether it was detected.
     """
-
-    def __init__(self, tracker: MaskTracker, config: RefineConfig | None = None) -> None:
-        self._tracker = tracker
-        self._config = config or RefineConfig()
-        self._first = tracker.frames
-        self._size: tuple[int, int] | None = None
-        self._stretch = 0  # of frames of one size: between two, nothing is joined or filled
-        self._stretches: list[int] = []
-        self._times: list[float] = []
-        self._looks: list[bool] = []  # whether the frame was detected
-        self._tracks: dict[int, list[_Sighting]] = defaultdict(list)
-        self._recent: deque[tuple[int, Detections]] = deque(maxlen=LONGEST_PAST + 1)
-
-    def update(self, detections: Detections, time: float, image: Image | None = None) -> Tracks:
-        """Advance to `time` (s) and return the confirmed tracks present there."""
-        if image is not None:
-            self.resize(image.shape[1], image.shape[0])
-        tracks = self._tracker.update(detections, time, image)
-        frame = self._note(time, detected=True)
-        self._recent.append((frame, detections))
-        recent = dict(self._recent)
-        for id_, number, row in self._tracker.late:
-            earlier = number - self._first
-            if earlier in recent:
-                found = recent[earlier]
-                label = int(found.labels[row])
-                self._add(id_, earlier, found.boxes[row], found.scores[row], label, found, row)
-        for k in np.flatnonzero(tracks.observed).tolist():
-            row, label = int(tracks.sources[k]), int(tracks.labels[k])
-            box, score = tracks.boxes[k], tracks.scores[k]
-            self._add(int(tracks.ids[k]), frame, box, score, label, detections, row)
-        return tracks
-
-    def carry(self, time: float, image: Image | None = None) -> Tracks:
-        """Advance to `time` (s) over a frame that was not detected; return the tracks, carried."""
-        if image is not None:
-            self.resize(image.shape[1], image.shape[0])
-        tracks = self._tracker.carry(time, image)
-        self._note(time, detected=False)
-        return tracks
-
-    def resize(self, width: int, height: int) -> None:
-        """Follow a change of the picture's size, px."""
-        if self._size not in (None, (width, height)):
-            self._stretch += 1
-        self._size = (width, height)
-        self._tracker.resize(width, height)
-
-    def state(self) -> dict[str, Any]:
-        """Return the tracker's state; what is archived is not part of it."""
-        return self._tracker.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue the tracker where `state` was taken."""
-        self._tracker.restore(state)
-
-    def refined(self) -> Iterator[Tracks]:
-        """Yield the refined tracks of each frame, in the order of the frames."""
-        times, stretches = np.array(self._times), np.array(self._stretches, np.int64)
-        looks = np.cumsum(self._looks, dtype=np.int64)
-        tracks = [sorted(track, key=lambda s: s.frame) for track in self._tracks.values()]
-        tracks = _join(tracks, times, stretches, self._config)
-        usual = _usual_scores(tracks)
-        tracks = [track for track in tracks if _is_real(track, usual, self._config)]
-        tracks.sort(key=lambda track: track[0].frame)
-        frames: list[list[tuple[int, int, _Sighting]]] = [[] for _ in self._times]
-        for id_, track in enumerate(tracks, start=1):
-            label = _vote(track)
-            for sighting in _fill(track, times, stretches, looks, self._config):
-                frames[sighting.frame].append((id_, label, sighting))
-        for members in frames:
-            yield _to_tracks(members)
-
-    def _note(self, time: float, *, detected: bool) -> int:
-        """Take in one frame and return its position."""
-        self._times.append(time)
-        self._stretches.append(self._stretch)
-        self._looks.append(detected)
-        return len(self._times) - 1
-
-    def _add(
-        self,
-        id_: int,
-        frame: int,
-        box: npt.NDArray[Any],
-        score: float,
-        label: int,
-        detections: Detections,
-        row: int,
-    ) -> None:
-        mask = detections.masks[row]
-        self._tracks[id_].append(
-            _Sighting(frame, box.astype(np.float64), float(score), label, _pack(mask), row)
-        )
+    times, stretches = np.array(times_s), np.array(stretches_of, np.int64)
+    looks = np.cumsum(looked, dtype=np.int64)
+    tracks = [sorted(track, key=lambda s: s.frame) for track in found]
+    tracks = _join(tracks, times, stretches, config)
+    usual = _usual_scores(tracks)
+    tracks = [track for track in tracks if _is_real(track, usual, config)]
+    tracks.sort(key=lambda track: track[0].frame)
+    frames: list[list[tuple[int, int, Sighting]]] = [[] for _ in times_s]
+    for id_, track in enumerate(tracks, start=1):
+        label = _vote(track)
+        for sighting in _fill(track, times, stretches, looks, config):
+            frames[sighting.frame].append((id_, label, sighting))
+    for members in frames:
+        yield _to_tracks(members)
 
 
-def _usual_scores(tracks: list[list[_Sighting]]) -> dict[int, float]:
+def _usual_scores(tracks: list[list[Sighting]]) -> dict[int, float]:
     """Return what detections of each class score on average, over all tracks."""
     scores: dict[int, list[float]] = defaultdict(list)
     for track in tracks:
@@ -149,14 +74,14 @@ def _usual_scores(tracks: list[list[_Sighting]]) -> dict[int, float]:
     return {label: float(np.mean(values)) for label, values in scores.items()}
 
 
-def _is_real(track: list[_Sighting], usual: dict[int, float], config: RefineConfig) -> bool:
+def _is_real(track: list[Sighting], usual: dict[int, float], config: RefineConfig) -> bool:
     """Whether a track was seen often, and about as well as its class usually is."""
     score = float(np.mean([sighting.score for sighting in track]))
     least = max(config.min_score, config.min_share * usual[_vote(track)])
     return len(track) >= config.min_hits and score >= least
 
 
-def _vote(track: list[_Sighting]) -> int:
+def _vote(track: list[Sighting]) -> int:
     """Return the class with the highest sum of scores; the lower one wins a tie."""
     votes: dict[int, float] = defaultdict(float)
     for sighting in track:
@@ -168,11 +93,11 @@ def _vote(track: list[_Sighting]) -> int:
 
 
 def _join(
-    tracks: list[list[_Sighting]],
+    tracks: list[list[Sighting]],
     times: FloatArray,
     stretches: npt.NDArray[np.int64],
     config: RefineConfig,
-) -> list[list[_Sighting]]:
+) -> list[list[Sighting]]:
     """Join tracks of which one ends where, a while later, the other begins.
 
     Both are led on to the middle of the gap as they moved; the IoU of the widened boxes there
@@ -220,7 +145,7 @@ def _join(
 class _Motion:
     """Where a track is, and how it moves, at its end (side -1) or beginning (side 0)."""
 
-    def __init__(self, track: list[_Sighting], times: FloatArray, side: int) -> None:
+    def __init__(self, track: list[Sighting], times: FloatArray, side: int) -> None:
         edge = track[side]
         self.time, self.box = float(times[edge.frame]), edge.box
         near = [s for s in track if abs(times[s.frame] - self.time) <= MOTION_S]
@@ -252,12 +177,12 @@ def _same_size(a: FloatArray, b: FloatArray) -> float:
 
 
 def _fill(
-    track: list[_Sighting],
+    track: list[Sighting],
     times: FloatArray,
     stretches: npt.NDArray[np.int64],
     looks: npt.NDArray[np.int64],
     config: RefineConfig,
-) -> Iterator[_Sighting]:
+) -> Iterator[Sighting]:
     """Yield the sightings and, in gaps that are short enough, smoothed boxes with moved masks."""
     gaps = [
         (a, b)
@@ -282,10 +207,10 @@ def _fill(
             nearer = a if times[frame] - times[a.frame] <= times[b.frame] - times[frame] else b
             score = min(a.score, b.score)
             mask = _move(nearer.mask, nearer.box, box)
-            yield _Sighting(frame, box, score, nearer.label, mask, -1)
+            yield Sighting(frame, box, score, nearer.label, mask, -1)
 
 
-def _smooth(track: list[_Sighting], times: FloatArray) -> FloatArray:
+def _smooth(track: list[Sighting], times: FloatArray) -> FloatArray:
     """Return smoothed boxes for every frame of the track's span, (F, 4) xyxy.
 
     Rauch-Tung-Striebel smoother over a constant-velocity model of centre and size, filterpy's.
@@ -333,27 +258,29 @@ def _move(
 # ---- values -------------------------------------------------------------------------------------
 
 
-def _pack(mask: Mask | None) -> tuple[int, int, dict[str, Any]] | None:
+def pack(mask: Mask | None) -> tuple[int, int, dict[str, Any]] | None:
+    """Compress a mask to x, y and the RLE of its window; JSON types."""
     if mask is None or not mask.bits.size:
         return None
     height, width = mask.bits.shape
     return mask.x, mask.y, mask_to_rle(Mask(0, 0, mask.bits), width, height)
 
 
-def _unpack(mask: tuple[int, int, dict[str, Any]] | None) -> Mask | None:
+def unpack(mask: tuple[int, int, dict[str, Any]] | None) -> Mask | None:
+    """Return the mask that `pack` was given."""
     if mask is None:
         return None
     x, y, rle = mask
     return rle_to_mask(rle).moved(x, y)
 
 
-def _to_tracks(members: Sequence[tuple[int, int, _Sighting]]) -> Tracks:
+def _to_tracks(members: Sequence[tuple[int, int, Sighting]]) -> Tracks:
     members = sorted(members, key=lambda member: member[0])
     return Tracks(
         ids=np.array([id_ for id_, _, _ in members], np.int64),
         boxes=np.array([s.box for _, _, s in members], np.float32).reshape(-1, 4),
         scores=np.array([s.score for _, _, s in members], np.float32),
         labels=np.array([label for _, label, _ in members], np.int64),
-        masks=tuple(_unpack(s.mask) for _, _, s in members),
+        masks=tuple(unpack(s.mask) for _, _, s in members),
         sources=np.array([s.source for _, _, s in members], np.int64),
     )

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from tracker.assemble import associate as link
 from tracker.assemble import refine as improve
+from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.refine import Archive
 from tracker.cli.run import find_config, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError

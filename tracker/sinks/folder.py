@@ -31,6 +31,7 @@ FILES = (
     "report.json",
     "run.toml",
     "checkpoint.json",
+    "archive.jsonl",
 )
 _UNFINISHED = (*(f"{name}.part" for name in FILES), "video.part.mp4", "video.joined.part.mp4")
 
