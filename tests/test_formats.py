@@ -192,7 +192,7 @@ TRACK = '{"id":1,"label":0,"score":0.5,"box":[1,2,3,4],"detection":0}'
         ("mot", "1,1,0,0\n", ":1: must have at least 6 fields, got 4"),
         ("mot", "1,1,0,0,5,x\n", ":1: must be numbers"),
         ("mot", "0,1,0,0,5,5\n", ":1: frame must be a whole number from 1"),
-        ("mot", "1,0,0,0,5,5\n", ":1: id must be at least 1, got 0"),
+        ("mot", "1,0,0,0,5,5\n", ":1: id must be in 1..9007199254740992, got 0"),
         ("mot", "1,1,0,0,-5,5\n", ":1: width and height must not be negative"),
         ("mot", "1,1,0,0,5,inf\n", ":1: box and score must be finite"),
         ("mot", "1,1,0,0,5,5\n1,1,0,0,5,5\n", "frame 1: id 1 appears twice"),

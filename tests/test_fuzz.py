@@ -56,7 +56,8 @@ def seeds(folder):
         for one in coco["annotations"]
     ]
     mots = "".join(
-        f"{k} 1 1 30 30 0.9 1 40 50 {r['segmentation']['counts']}\n" for k, r in enumerate(results)
+        f"{k} 1 1 30 30 0.9 1 360 640 {r['segmentation']['counts']}\n"
+        for k, r in enumerate(results)
     )
     given = {
         "results": (".json", json.dumps(results)),

@@ -112,7 +112,7 @@ def test_mutated_files(tmp_path, count, seed):
         name, data = clips[number % len(clips)]
         path = tmp_path / f"{number:03d}-{name}"
         path.write_bytes(mutated(data, dice.choice(clips)[1], dice))
-        code, seconds, megabytes, said = look(path, tmp_path / "run" / str(number))
+        code, seconds, megabytes, said = look(path, tmp_path / f"run-{number}")
         slowest, largest = max(slowest, seconds), max(largest, megabytes)
         codes[code] = codes.get(code, 0) + 1
         quiet = said.count("\n") == (code == 2) and "Traceback" not in said

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import FormatError
-from tracker.formats.rows import Row, to_rows, to_tracks
+from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.formats.text import new_file, read_lines
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
@@ -57,7 +57,7 @@ def read(path: Path) -> TrackLog:
             rate=Fraction(header["rate"]) if header.get("rate") else None,
             source=str(header.get("source", "")),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as exc:
         raise FormatError(f"{path}:1: the header is malformed: {exc!r}") from exc
     return TrackLog(info, _frames(path, lines, info))
 
@@ -108,7 +108,7 @@ def _frames(path: Path, lines: Iterator[tuple[int, str]], info: LogInfo) -> Iter
         line = _parse(path, number, text)
         try:
             frame = LoggedFrame(
-                index=int(line["frame"]),
+                index=check_frame(int(line["frame"])),
                 time=float(line["time"]),
                 width=int(line.get("width", info.width)),
                 height=int(line.get("height", info.height)),

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tracker.errors import FormatError
-from tracker.formats.rows import Row, to_rows, to_tracks
+from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.formats.text import new_file, read_lines
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
@@ -59,6 +59,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
             if w < 0 or h < 0:
                 raise ValueError(f"width and height must not be negative, got {w:g} x {h:g}")
             box = (x, y, x + w, y + h)
+            check_frame(int(frame))
             row = Row(int(id_), max(0, int(label)), score, box, source=0 if visible else -1)
         except (ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc

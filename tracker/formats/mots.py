@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tracker.errors import FormatError, SinkError
-from tracker.formats.rows import Row, to_tracks
+from tracker.formats.rows import Row, check_frame, to_tracks
 from tracker.formats.text import new_file, read_lines
 from tracker.masks import Mask, mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
@@ -104,8 +104,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[int, int], Row]]:
             raise FormatError(f"{path}:{number}: must have 6 fields, got {len(fields)}")
         try:
             frame, id_, label, height, width = (int(field) for field in fields[:5])
-            if frame < 0:
-                raise ValueError(f"frame must not be negative, got {frame}")
+            check_frame(frame)
             mask = rle_to_mask({"size": [height, width], "counts": fields[5]})
             x1, y1, x2, y2 = mask.box
             row = Row(id_, label, 1.0, (x1, y1, x2, y2), mask)

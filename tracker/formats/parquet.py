@@ -37,7 +37,7 @@ def read(path: Path) -> TrackLog:
             if missing:
                 raise FormatError(f"{path}: the column {missing[0]!r} is missing")
             return frames_of_table(path, _values(file))
-    except (OSError, pyarrow.ArrowException) as exc:
+    except (OSError, ValueError, pyarrow.ArrowException) as exc:
         raise FormatError(f"{path}: is not a Parquet file that can be read ({exc})") from exc
 
 

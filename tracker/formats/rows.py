@@ -10,6 +10,10 @@ import numpy as np
 from tracker.masks import Mask
 from tracker.types import Tracks
 
+LARGEST_ID = 2**53  # what every tool that reads numbers as floats keeps exact
+LARGEST_LABEL = 100_000
+LARGEST_FRAME = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -23,12 +27,21 @@ class Row:
     source: int = 0  # row of the detections; -1 = only predicted
 
     def __post_init__(self) -> None:
-        if self.id < 1:
-            raise ValueError(f"id must be at least 1, got {self.id}")
-        if self.label < 0:
-            raise ValueError(f"class must not be negative, got {self.label}")
+        if not 1 <= self.id <= LARGEST_ID:
+            raise ValueError(f"id must be in 1..{LARGEST_ID}, got {self.id:.6g}")
+        if not 0 <= self.label <= LARGEST_LABEL:
+            raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label:.6g}")
+        if not -1 <= self.source <= LARGEST_FRAME:
+            raise ValueError(f"detection must be a row or -1, got {self.source:.6g}")
         if not all(abs(v) < 1e9 for v in (*self.box, self.score)):  # float32 must hold it
             raise ValueError("box and score must be finite")
+
+
+def check_frame(index: int) -> int:
+    """Return a frame's number; raise ValueError where no video has as many."""
+    if not 0 <= index <= LARGEST_FRAME:
+        raise ValueError(f"frame must be in 0..{LARGEST_FRAME}, got {index:.6g}")
+    return index
 
 
 def to_tracks(rows: list[Row]) -> Tracks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import FormatError
-from tracker.formats.rows import Row, to_rows, to_tracks
+from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.formats.text import LONGEST_LINE, new_file, read_lines
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
@@ -86,9 +86,8 @@ def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> T
                 mask=rle_to_mask(rle) if counts else None,
                 source=-1 if int(v["predicted"]) else 0,
             )
-            if row.label > 100_000:
-                raise ValueError(f"label {row.label} is out of range")
-            objects.append((int(v["frame"]), float(v["time"]), width, height, row))
+            index = check_frame(int(v["frame"]))
+            objects.append((index, float(v["time"]), width, height, row))
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc
         names[row.label] = str(v["class"])
