@@ -83,11 +83,12 @@ TRAINING: dict[str, Any] = {
 }
 SCENES = 40  # random scripted streets, four frames of each
 LIMITS = (
-    "Learned from seven short clips and scripted scenes, so it knows few places, cameras and kinds "
-    "of light. People seen whole from eye level or from above at 20 to 400 px, and cars on roads, "
-    "are found best. Expect misses of people in groups, of parts of people, of trucks and buses "
-    "(few examples), at night, from straight above, and of anything smaller than 16 px. Bicycles "
-    "and motorcycles are not known. It is no replacement for a COCO model where one can be had."
+    "Learned from seven short clips and scripted scenes, so it knows few places, cameras and "
+    "kinds of light. People seen whole from eye level or from above at 20 to 400 px, and cars on "
+    "roads, are found best. Expect misses of people in groups, of parts of people, of cars from "
+    "the side or far off, of trucks and buses (few examples), in close-ups and shallow focus, at "
+    "night, from straight above, and of anything smaller than 16 px. Bicycles and motorcycles "
+    "are not known. It is no replacement for a COCO model where one can be had."
 )
 
 CARD = {
