@@ -100,6 +100,7 @@ def look(path, run):
         return process.returncode, seconds, usage.ru_maxrss / 1e3, said.read()
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("count", "seed"), [(20, 1), pytest.param(300, 2, marks=pytest.mark.slow)])
 def test_mutated_files(tmp_path, count, seed):
     clips = []
