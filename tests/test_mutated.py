@@ -2,10 +2,12 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -77,31 +79,40 @@ def mutated(data, other, dice):
     return bytes(data)
 
 
+def memory(pid):
+    """Return the most that a process has held so far, MB; what it was forked from is not in it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1e3 if found else 0.0
+
+
 def look(path, run):
     """Run the command on a file; return its exit code, s, MB and what it said."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "demos")])
     script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "none", "0", "run", "-q"]
     arguments = [str(path), "-o", str(run), "--strict", "--no-video"]
-    began = time.monotonic()
+    began, megabytes = time.monotonic(), 0.0
     with (run.parent / "said.txt").open("w+") as said:
         process = subprocess.Popen(
             [*script, *arguments], env=os.environ | {"PYTHONPATH": paths}, stderr=said
         )
         while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            megabytes = max(megabytes, memory(process.pid))
             seconds = time.monotonic() - began
-            if pid:
+            if process.poll() is not None:
                 break
             if seconds > LONGEST_S + 5:
                 process.kill()
             time.sleep(0.01)
-        process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
-        return process.returncode, seconds, usage.ru_maxrss / 1e3, said.read()
+        return process.returncode, seconds, megabytes, said.read()
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("count", "seed"), [(20, 1), pytest.param(300, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "seed"), [(10, 3), pytest.param(300, 2, marks=pytest.mark.slow)])
 def test_mutated_files(tmp_path, count, seed):
     clips = []
     for name, (codec, pixels, options) in KINDS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from tracker.pipeline import RunStats, run, span, stream
 from tracker.report import made_of, run_toml, to_report
 from tracker.sinks.archive import ArchiveFile
 from tracker.sinks.counts import CountsSink
-from tracker.sinks.folder import RunFolder, SpaceGuard
+from tracker.sinks.folder import FILES, RunFolder, SpaceGuard
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
 from tracker.types import (
@@ -126,9 +126,13 @@ def run_to_folder(
         stack.enter_context(closing(source))
         if config.output.refine and source.info.live:
             raise ConfigError(f"{uri}: is a live source; --refine needs a whole video")
+        if Path(uri).resolve() in {(output / name).resolve() for name in FILES}:
+            raise ConfigError(f"{uri}: would be overwritten; give another --output")
         folder = RunFolder(output, replace=replace or (resume and not past), resume=resume)
         stack.callback(folder.release)
         try:
+            if resume and checkpoint.find(output) != past:
+                raise ConfigError(f"{output}: another run has just written there; try again")
             space = SpaceGuard(output, config.output.least_free_mb)
             detector = get_detector()
             began = made_of(checkpoint.fingerprint(uri), config, detector)
@@ -148,10 +152,12 @@ def run_to_folder(
                 checkpoint.restore_stats(stats, past)
             else:
                 folder.clear()  # only from here on the run that was there is given up
+                if resumable:
+                    checkpoint.begin(folder / checkpoint.NAME, began)
                 folder.write_text("run.toml", run_toml(uri, config, detector, started))
-            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
             if archive and resumable:
                 spill = ArchiveFile(folder.path, archive, past and past["archive"])
+            sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
         except BaseException:
             if not past:
                 folder.discard()
@@ -172,8 +178,6 @@ def run_to_folder(
                 done=stats.frames,
                 every_s=config.output.checkpoint_s,
             )
-        if on_start:
-            on_start(source, detector.categories)
 
         def heard(result: FrameResult, stats: RunStats) -> None:
             if keeper:
@@ -183,6 +187,8 @@ def run_to_folder(
             space.check()
 
         try:
+            if on_start:
+                on_start(source, detector.categories)
             run(
                 source,
                 detector,
@@ -199,23 +205,33 @@ def run_to_folder(
         if keeper:
             keeper.close()
         if not stats.frames and error:
+            if spill:
+                spill.close(keep=False)
+            for sink in sinks:
+                if sink is not None:
+                    with suppress(TrackerError):
+                        sink.close()
             folder.discard()
             raise error
-        notes = [*video.notes, getattr(source, "audio_note", None)] if video else []
-        report = to_report(uri, source, detector, stats, error, [note for note in notes if note])
+        said = [*video.notes, getattr(source, "audio_note", None)] if video else []
         try:
-            folder.write_json("report.json", report)
             if archive and stats.frames and not error:
                 log_so_far = jsonl.read(folder / "tracks.jsonl")
                 jsonl.write(refine(log_so_far, archive), folder / "tracks-refined.jsonl")
         except TrackerError as exc:
+            error = exc
+        report = to_report(uri, source, detector, stats, error, [note for note in said if note])
+        try:
+            folder.write_json("report.json", report)
+        except TrackerError as exc:
             error = error or exc  # the first error is the one that explains
+        finished = not (error or stats.stopped)
+        if finished:  # first what says that there is more to do, then what that would need
+            (folder / checkpoint.NAME).unlink(missing_ok=True)
         if spill:
-            spill.close(keep=bool(error) or stats.stopped)
+            spill.close(keep=not finished)
         if error:
             raise error
-        if not stats.stopped:
-            (folder / checkpoint.NAME).unlink(missing_ok=True)
     return RunResult(output, stats, counts.summary(), report)
 
 

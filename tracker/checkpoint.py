@@ -7,6 +7,7 @@ these frames) and "stats". All that it speaks of is on the disk before it is.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -21,7 +22,9 @@ from typing import Any, Protocol
 from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats.text import new_file, read_json
 from tracker.pipeline import RunStats, Stage
+from tracker.sinks.folder import present_in
 from tracker.types import Associator, Detections, FrameResult, Image, Source, Tracks
+from tracker.video.images import is_image
 from tracker.video.picture import checksum
 
 FORMAT, VERSION = "tracker-checkpoint", 1
@@ -79,8 +82,7 @@ class Checkpointer:
         self._waiting: deque[tuple[int, str]] = deque()
         self._last = time.monotonic()
         self._cost = 0.0  # s, of the latest one
-        if not done:
-            self._publish(self._content(0))
+        self._over = False  # an output has failed: what comes now is not all on the disk
 
     # ---- in the tracker's place -------------------------------------------------------------
 
@@ -106,6 +108,8 @@ class Checkpointer:
 
     def _note(self) -> None:
         self._seen += 1
+        if self._over:
+            return
         passed, frames = time.monotonic() - self._last, self._seen - self._noted
         wait = max(self._every_s, self._cost / _SHARE)
         if passed >= wait and frames >= _FEWEST and self._seen % self._span == 0:
@@ -120,13 +124,17 @@ class Checkpointer:
         """Take in that a frame has gone through all sinks; trouble with them is theirs to tell."""
         self._written += 1
         began = time.monotonic()
-        with suppress(SinkError):
+        try:
             self._take(result)
+        except SinkError:
+            self._over = True
+            self._states.clear()
+            self._waiting.clear()
         if self._waiting or self._states:
             self._cost = max(self._cost, time.monotonic() - began)
 
     def _take(self, result: FrameResult) -> None:
-        if self._states and self._states[0][0] == self._written:
+        if not self._over and self._states and self._states[0][0] == self._written:
             _, state, lines = self._states.popleft()
             if self._spill:
                 self._spill.keep(lines)
@@ -153,18 +161,26 @@ class Checkpointer:
 
     def _content(self, frames: int, **states: Any) -> str:
         content = {"format": FORMAT, "version": VERSION, "frames": frames, "began": self._began}
-        content |= states
-        if frames:
-            content |= {name: part.state() for name, part in self._parts.items()}
-            content |= {"archive": self._spill.state()} if self._spill else {}
+        content |= states | {name: part.state() for name, part in self._parts.items()}
+        content |= {"archive": self._spill.state()} if self._spill else {}
         content["stats"] = asdict(self._stats)
         return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
 
     def _publish(self, text: str) -> None:
-        with new_file(self._path) as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _write(self._path, text)
+
+
+def begin(path: Path, began: dict[str, Any]) -> None:
+    """Write the checkpoint of a run that has not done a frame; raise SinkError."""
+    content = {"format": FORMAT, "version": VERSION, "frames": 0, "began": began, "stats": {}}
+    _write(path, json.dumps(content))
+
+
+def _write(path: Path, text: str) -> None:
+    with new_file(path) as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -186,17 +202,17 @@ class Past:
     """What is known of a run that once began."""
 
     uri: str
-    finished: bool
+    report: dict[str, Any] | None = None  # of one that is finished
 
 
 def begun(folder: Path) -> Past | None:
     """Return the run that is in a folder, where one that can be resumed is; raise FormatError."""
     if (folder / NAME).is_file():
-        return Past(str(read(folder / NAME)["began"]["source"]["uri"]), finished=False)
+        return Past(str(read(folder / NAME)["began"]["source"]["uri"]))
     if (folder / "report.json").is_file():
         report = read_json(folder / "report.json")
         if report.get("finished"):
-            return Past(str(report.get("source")), finished=True)
+            return Past(str(report.get("source")), report)
     return None
 
 
@@ -216,7 +232,7 @@ def find(folder: Path) -> dict[str, Any] | None:
             else f"{folder}: cannot be resumed: runs of cameras and of standard input leave no "
             "checkpoint; --force does it again"
         )
-    if any((folder / name).exists() for name in ("tracks.jsonl", "tracks.jsonl.part")):
+    if present_in(folder):
         raise ConfigError(
             f"{folder}: holds no {NAME}, so it cannot be resumed; --force starts over"
         )
@@ -229,8 +245,10 @@ def fingerprint(uri: str) -> dict[str, Any]:
     place = {"uri": str(path.absolute())}
     try:
         if not path.is_file():
-            folder = path if path.is_dir() else path.parent
-            return place | {"files": len(list(folder.iterdir()))}
+            found = path.iterdir() if path.is_dir() else map(Path, glob.glob(uri))  # noqa: PTH207
+            images = sorted((one.name, one.stat().st_size) for one in found if is_image(one))
+            digest = hashlib.sha256(repr(images).encode())
+            return place | {"images": len(images), "sha256_of_names": digest.hexdigest()}
         digest, size = hashlib.sha256(), path.stat().st_size
         with path.open("rb") as file:
             digest.update(file.read(_LOOK))

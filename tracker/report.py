@@ -28,10 +28,13 @@ _REPORTED_PACKAGES = (
 def made_of(source: dict[str, Any], config: RunConfig, detector: Detector) -> dict[str, Any]:
     """Return what a run is made of, as JSON types: one that goes on must be made of the same."""
     model = getattr(detector, "model", None)
+    settings = config.model_dump(mode="json")
+    for name in ("least_free_mb", "checkpoint_s"):  # they change nothing that is written
+        del settings["output"][name]
     return {
         "program": _version("mask-tracker"),
         "source": source,
-        "settings": config.model_dump(mode="json"),
+        "settings": settings,
         "detector": {
             "model": str(getattr(model, "name", type(detector).__name__)),
             "sha256": getattr(model, "sha256", None),

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tracker.assemble import RunResult, load_detector, run_to_folder
+from tracker.assemble import load_detector, run_to_folder
 from tracker.checkpoint import begun
 from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
 from tracker.config import load_config
 from tracker.errors import ConfigError, TrackerError, redact
+from tracker.formats.text import read_json
 
 # Options that other commands have too.
 Model = Annotated[
@@ -169,13 +170,12 @@ def run(
                 "--resume goes with at most one video, and with no --output or --force"
             )
         past = begun(resume)
-        if past and past.finished:
-            if not quiet:
-                sys.stderr.write(f"tracker: {resume}: is finished; --force does it again\n")
-            return
+        if past and past.report:
+            _tell_finished(resume, past.report, videos, as_json=as_json, quiet=quiet)
+            raise typer.Exit(3 if strict and not past.report["input"]["complete"] else 0)
         if past:
             videos = videos or [past.uri]
-            if config is None:
+            if config is None and (resume / "run.toml").is_file():
                 config = str(resume / "run.toml")
     if not videos:
         what = f"{resume}: holds no run yet" if resume else "no VIDEO is given"
@@ -183,10 +183,11 @@ def run(
     resolved = load_config(find_config(config), overrides)
     folders = [resume] if resume else _folders(videos, output, replace=force)
     load = cache(lambda: load_detector(resolved))  # one model for all videos
-    failures, losses = 0, 0
+    failures, losses, broken_off = 0, 0, False
     with Signals() as signals:
         for uri, folder in zip(videos, folders, strict=True):
             if signals.stopped():
+                broken_off = True
                 break
             progress = Progress(uri, show=not (quiet or as_json))
 
@@ -212,13 +213,15 @@ def run(
                     failure = {"source": redact(uri), "finished": False, "error": redact(str(exc))}
                     sys.stdout.write(json.dumps(failure) + "\n")
                 continue
+            broken_off |= result.stats.stopped
             losses += not result.report["input"]["complete"]
             if as_json:
-                sys.stdout.write(json.dumps(_summary(result)) + "\n")
+                summary = _summary(result.folder, result.report, result.counts)
+                sys.stdout.write(json.dumps(summary) + "\n")
                 sys.stdout.flush()
             elif not quiet:
                 print_summary(result)
-    if signals.stopped():
+    if broken_off:
         raise typer.Exit(130)
     if failures:
         sys.stderr.write(f"tracker: {failures} of {len(videos)} videos failed\n")
@@ -311,10 +314,25 @@ def _name(uri: str) -> str:
     return safe[:64] or "video"
 
 
-def _summary(result: RunResult) -> dict[str, Any]:
-    report, counts = result.report, result.counts
+def _tell_finished(
+    folder: Path, report: dict[str, Any], videos: Sequence[str], *, as_json: bool, quiet: bool
+) -> None:
+    """Say that a run needs no more; raise ConfigError where another video is meant."""
+    if videos and redact(videos[0]) != report["source"]:
+        raise ConfigError(
+            f"{folder}: holds the finished run of {report['source']}; give {redact(videos[0])} "
+            "another --output"
+        )
+    if as_json:
+        summary = _summary(folder, report, read_json(folder / "counts.json"))
+        sys.stdout.write(json.dumps(summary) + "\n")
+    elif not quiet:
+        sys.stderr.write(f"tracker: {folder}: is finished; --force does it again\n")
+
+
+def _summary(folder: Path, report: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
     return {
-        "folder": str(result.folder),
+        "folder": str(folder),
         "source": report["source"],
         "finished": report["finished"],
         "frames": report["frames"],

@@ -6,12 +6,14 @@ import csv
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tracker.config import CountConfig
 from tracker.count.lines import Crossing, LineCounter, line_counter
 from tracker.count.totals import Totals
+from tracker.errors import SinkError
 from tracker.formats.text import new_file
 from tracker.sinks.folder import GrowingFile
 from tracker.types import FrameResult
@@ -48,7 +50,9 @@ class CountsSink:
         if state:
             self._frames, self._end = state["frames"], state["end"]
             self._totals.restore(state["totals"])
-            self._lines = line_counter(self._config, *state["lines"]["size"])
+            self._lines = LineCounter(
+                [], anchor=self._config.anchor, hysteresis=self._config.hysteresis
+            )
             self._lines.restore(state["lines"])
             self._crossings_per_bin = {(n, label): row for n, label, row in state["crossings"]}
 
@@ -65,7 +69,8 @@ class CountsSink:
             self._note(crossing)
         began = time.monotonic()
         if began >= self._next:
-            self._write_summary()
+            with suppress(SinkError):  # the last one, at the end, is what matters
+                self._write_summary()
             now = time.monotonic()
             self._next = now + max(_REFRESH_S, 20 * (now - began))
 

@@ -33,7 +33,13 @@ FILES = (
     "checkpoint.json",
     "archive.jsonl",
 )
+_TELLING = ("report.json", "checkpoint.json")
 _UNFINISHED = (*(f"{name}.part" for name in FILES), "video.part.mp4", "video.joined.part.mp4")
+
+
+def present_in(folder: Path) -> list[str]:
+    """Return which files of a run, whole or in part, are in a folder."""
+    return [name for name in (*FILES, *_UNFINISHED) if (folder / name).exists()]
 
 
 class RunFolder:
@@ -42,19 +48,19 @@ class RunFolder:
     def __init__(self, path: Path, *, replace: bool = False, resume: bool = False) -> None:
         self.path = path
         self._made: list[Path] = []
-        names = (*FILES, *_UNFINISHED)
-        present = [name for name in names if (path / name).exists()] if path.is_dir() else []
         if path.exists() and not path.is_dir():
             raise SinkError(f"{path}: is a file, a run needs a folder")
+        self._lock: IO[str] | None = None
+        self._make()
+        self._take()
+        present = present_in(path)
         if present and not (replace or resume):
+            self.release()
             raise ConfigError(
                 f"{path}: already holds a run ({present[0]}); give another --output, --resume to "
                 "go on with one that was broken off, or --force to replace it"
             )
         self._old = present if replace else []
-        self._make()
-        self._lock: IO[str] | None = None
-        self._take()
 
     def __truediv__(self, name: str) -> Path:
         """Return the path of one of the run's files."""
@@ -63,7 +69,8 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the run that was there; to be called when the new one is sure to begin."""
         try:
-            for name in self._old:
+            # What says that the run is finished or can go on goes before what it speaks of.
+            for name in sorted(self._old, key=lambda name: name not in _TELLING):
                 (self.path / name).unlink(missing_ok=True)
         except OSError as exc:
             raise SinkError(f"{self.path}: cannot be cleared: {exc.strerror}") from exc
@@ -107,16 +114,22 @@ class RunFolder:
             return
         path = self.path / _LOCK
         while True:
-            lock = path.open("a+", encoding="utf-8")
+            try:
+                lock = path.open("a+", encoding="utf-8")
+            except OSError as exc:
+                raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 lock.seek(0)
                 owner = lock.read(200).strip() or "another run"
                 lock.close()
                 raise ConfigError(
                     f"{self.path}: is being written by {owner}; wait, or give another --output"
                 ) from None
+            except OSError:  # a file system without locks: nothing keeps two runs apart there
+                lock.close()
+                return
             try:
                 same = path.stat().st_ino == os.fstat(lock.fileno()).st_ino
             except OSError:
@@ -193,8 +206,8 @@ class GrowingFile:
     def append(self, text: str) -> None:
         """Write `text` through; raise SinkError."""
         data = memoryview(text.encode("utf-8", "backslashreplace"))
-        if self._descriptor is None:
-            raise SinkError(f"{self._path}: is closed")
+        self._check()
+        assert self._descriptor is not None
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -205,8 +218,15 @@ class GrowingFile:
             raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
         self.size = os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
+    def _check(self) -> None:
+        if self._descriptor is None:
+            raise SinkError(f"{self._path}: is closed")
+        if self._broken:
+            raise SinkError(f"{self._path}: lacks what could not be written")
+
     def sync(self) -> None:
         """Wait until all is on the disk, not only with the system; raise SinkError."""
+        self._check()
         try:
             if self._descriptor is not None:
                 os.fsync(self._descriptor)

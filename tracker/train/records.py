@@ -107,6 +107,7 @@ class Folder:
             "epoch": epoch.number,
             "steps": epoch.step,
             "validation": epoch.scores.to_json(),
+            "scores": "shifted so that these thresholds are the tracker's confident score",
         }
         info = describe(module, started.architecture, categories, card)
         state = calibrated(module.state_dict(), categories, epoch.scores.thresholds)
@@ -149,8 +150,8 @@ def calibrated(
 ) -> dict[str, Tensor]:
     """Shift each category's logit so that its threshold becomes the tracker's confident score.
 
-    Trained on few pictures a model is far too sure of itself, and how much so differs. The order
-    of its detections, and so its mAP, stays.
+    Trained on few pictures a model is far too sure of itself, and how much so differs. Within a
+    category the order of the detections stays, and so, but for what is of two at once, the mAP.
     """
     shifted = dict(state)
     if _CLASSIFIER in shifted:

@@ -84,11 +84,14 @@ class AudioFeed:
             if at >= time:
                 self._waiting = item
                 return
-            if at < first_time - 1e-3 or at <= self._last or at - first_time < self._taken + 1e-3:
+            if at < first_time - 1e-3 or at <= self._last:
                 continue  # before the first picture, or twice the same
             if self._last > float("-inf"):
                 self._step = at - self._last
             self._last = at
+            reaches = at if self._copies else at + item.samples / item.sample_rate
+            if reaches - first_time < self._taken + 1e-3:
+                continue  # taken over; what only begins there is cut when it is encoded
             item.pts = max(0, round((at - first_time) / item.time_base))
             if self._copies:
                 item.dts = item.pts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from tracker.video.picture import FALLBACK_RATE, reason
 
 _CLOCK = 90_000  # ticks/s: exact for every usual frame rate, and fine enough for any other
 _BT709 = 1  # the code of ITU-T H.273: untagged colours are guessed, by each player its own way
+_HELD_S = 1.0  # twice what the muxer waits for sound
 _GOP_S = 1.0  # a killed run loses at most the fragment of one group of pictures
 
 
@@ -56,7 +59,8 @@ class VideoWriter:
         self._frames: int = state["frames"] if state else 0  # given to the encoder
         self._kept = self._frames  # of them, by an earlier writer
         self.durable = self._kept  # pictures that a kill can no longer take
-        self._muxed = self._before_key = 0  # pictures; before the latest key frame
+        self._muxed = 0  # pictures
+        self._groups: deque[tuple[float, int]] = deque()  # s of a key frame, pictures before it
         self._error: SinkError | None = None
         self._closed = False
         self._reformatter = VideoReformatter()
@@ -103,6 +107,8 @@ class VideoWriter:
 
     def state(self) -> dict[str, Any]:
         """Return what a writer that goes on needs, as JSON types."""
+        if self._error:
+            raise self._error
         return {
             "frames": self._frames,
             "first_time": self._first_time,
@@ -128,6 +134,8 @@ class VideoWriter:
                 )
             if self._audio:
                 self._audio.close()
+            with suppress(OSError):
+                self._file.sync()
             self._file.close()
         if self._error:
             raise self._error
@@ -203,12 +211,16 @@ class VideoWriter:
     def _mux(self, packet: Any) -> None:
         """Write a picture; a key frame sends all before it to the disk."""
         safe = 0
+        at = float(packet.pts * packet.time_base)
         if packet.is_keyframe:
-            # With sound the muxer may hold a little back: what is safe is one group older.
-            safe = self._before_key if self._audio else self._muxed
-            self._before_key = self._muxed
+            self._groups.append((at, self._muxed))
         self._container.mux(packet)
         self._muxed += 1
+        # With sound the muxer holds pictures back for a while, so what is safe is older.
+        while self._groups and self._groups[0][0] <= at - (_HELD_S if self._audio else 0.0):
+            safe = self._groups.popleft()[1]
+        if safe > self.durable or (self._old and safe >= self._kept):
+            self._file.sync()
         self.durable = max(self.durable, safe)
         if self._old and safe >= self._kept:
             self._growing.replace(self._part)
@@ -275,6 +287,9 @@ class _RawFile(io.RawIOBase):
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
 
     def seekable(self) -> bool:
         return True
