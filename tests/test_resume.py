@@ -101,9 +101,9 @@ def test_broken_off_twice_it_is_the_same_run(street, tmp_path, batch, every):
     check_same(run, tmp_path / "whole")
 
 
-def start(*arguments, **options):
+def start(*arguments, seconds="0.02", **options):
     """Start the command with a detector of 50 frames a second."""
-    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "street", "0.02", "run"]
+    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "street", seconds, "run"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "demos")])
     return subprocess.Popen(
         [*script, *map(str, arguments)],
@@ -201,6 +201,22 @@ def test_a_stopped_run_goes_on(street, tmp_path):
     code, said = finish("--resume", run)
     assert code == 0
     assert "is finished; --force does it again" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_stops_at_once(street, tmp_path, number):
+    run = tmp_path / "run"
+    process = start(street / "street.mp4", "-q", "-o", run, seconds="5")  # 20 s for a batch
+    wait_for(process, (run / "tracks.jsonl.part").exists)
+    time.sleep(0.5)
+    process.send_signal(number)
+    time.sleep(1.3)
+    assert process.poll() is None  # it waits for the detector, to finish its files
+    process.send_signal(number)
+    _, said = process.communicate(timeout=5)
+    assert process.returncode == 128 + number
+    assert said == "tracker: stopped at once; unfinished files end in .part\n"
+    assert frames_done(run) == 0  # and may go on: from the beginning
 
 
 # ---- footage as phones make it ----------------------------------------------------------------

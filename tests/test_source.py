@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
@@ -11,8 +12,10 @@ import corpus
 import cv2
 import numpy as np
 import pytest
+import stubbed
 
-from tracker.config import SourceConfig
+from tracker.assemble import run_to_folder
+from tracker.config import SourceConfig, load_config
 from tracker.errors import SourceError
 from tracker.video.file import VideoFile
 from tracker.video.images import natural_key
@@ -367,6 +370,25 @@ def test_a_stream_gives_frames_and_its_end_is_a_fault(serve, grey):
             frames.append(frame)
     assert grey(frames) == [k % 24 for k in range(30)]
     assert [f.time for f in frames] == pytest.approx([k / 10 for k in range(30)], abs=1e-3)
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "hunter2@"])
+def test_a_password_is_in_no_file_of_a_run(serve, tmp_path, caplog, capsys, password):
+    """A camera whose stream breaks off: what came is kept, and nobody learns the password."""
+    url = f"http://operator:{password}@127.0.0.1:{serve()}/live.ts?token=hunter2"
+    with pytest.raises(SourceError) as error:
+        run_to_folder(
+            url, load_config(None, []), tmp_path / "run", get_detector=stubbed.BlankDetector
+        )
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"tracks.jsonl", "report.json", "run.toml", "counts.json", "video.mp4"} <= names
+    for path in (tmp_path / "run").iterdir():
+        assert b"hun" not in path.read_bytes(), path
+    out, err = capsys.readouterr()
+    chain = "".join(traceback.format_exception(error.value))
+    for text in (out, err, caplog.text, str(error.value), repr(error.value.__cause__)):
+        assert "hun" not in text
+    assert "hunter2" not in chain.replace(f"{url!r}", "")
 
 
 @pytest.mark.parametrize("password", ["secret", "se@cr/et", "s#e?cret"])
