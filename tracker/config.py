@@ -248,7 +248,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunC
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as exc:
             raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
     config = build_config(values, where=str(path)) if path is not None else None
     if config is not None and not overrides:
@@ -270,7 +270,7 @@ def parse_value(text: str) -> Any:
     """Read the value of a setting as TOML writes it; a bare word is a string."""
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text.strip()
 
 

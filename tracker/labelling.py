@@ -166,7 +166,10 @@ def _source_of(run: Path, video: Path | None) -> tuple[str, SourceConfig]:
     header = "".join(
         line[2:] for line in path.read_text(encoding="utf-8").splitlines(True) if line[:2] == "# "
     )
-    named = str(tomllib.loads(header.partition("\n")[2]).get("source", ""))
+    try:
+        named = str(tomllib.loads(header.partition("\n")[2]).get("source", ""))
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise ConfigError(f"{path}: does not begin as a run's file does: {exc}") from exc
     uri = str(video) if video is not None else named
     if "://" in uri or uri == "-" or not Path(uri).exists():
         raise ConfigError(f"{uri}: the video of {run} is not there any more; give it with --video")

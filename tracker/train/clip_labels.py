@@ -29,6 +29,8 @@ def read_youtube_vis(
     file as a whole is none.
     """
     content = read_json(path) if content is None else content
+    if not isinstance(content.get("videos"), list):
+        raise FormatError(f"{path}: is no YouTube-VIS file: it has no list 'videos'")
     problems: list[Problem] = []
 
     def tell(id_: object, text: str, *, fatal: bool = True) -> None:
@@ -50,7 +52,10 @@ def read_youtube_vis(
             continue
         videos[video["id"]] = video
         frames[video["id"]] = [[] for _ in range(count)]
-    for item in content.get("annotations") or []:
+    annotations = content.get("annotations") or []
+    if not isinstance(annotations, list):
+        raise FormatError(f"{path}: is no YouTube-VIS file: its annotations are no list")
+    for item in annotations:
         try:
             name = f"annotation {item['id']}"
             video, places = videos.get(item["video_id"]), frames.get(item["video_id"], [])

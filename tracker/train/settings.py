@@ -100,5 +100,5 @@ def read(path: Path) -> TrainConfig:
         return build(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
