@@ -58,7 +58,7 @@ def track(
         yield from stream(
             source,
             detector,
-            MaskTracker(config.tracker, carries=config.detector.every > 1),
+            _tracker(config),
             batch_size=getattr(detector, "batch_size", 1),
             every=config.detector.every,
         )
@@ -142,7 +142,7 @@ def run_to_folder(
             folder.remove_if_empty()
             raise
         stats, error = RunStats(), None
-        online = MaskTracker(config.tracker, carries=config.detector.every > 1)
+        online = _tracker(config)
         resumable = not (source.info.live or uri == "-" or "://" in uri)
         archive = Archive(online, config.refine, spills=resumable) if config.output.refine else None
         tracker, spill = archive or online, None
@@ -233,6 +233,10 @@ def run_to_folder(
         if error:
             raise error
     return RunResult(output, stats, counts.summary(), report)
+
+
+def _tracker(config: RunConfig) -> MaskTracker:
+    return MaskTracker(config.tracker, carries=config.detector.every > 1)
 
 
 def _build_sinks(

@@ -1,8 +1,8 @@
 """Where a run stands, on the disk every few seconds, so that a killed run can go on.
 
-checkpoint.json is plain JSON: "frames" (how many are done), "began" (what the run was made of, see
-`begun`), "source", "associator", "log", "counts" and "video" (the state of each part after exactly
-these frames) and "stats". All that it speaks of is on the disk before it is.
+checkpoint.json is plain JSON: "frames" (how many are done), "began" (what the run is made of, see
+`report.made_of`), "source", "associator", "log", "counts", "video" and "archive" (the state of each
+part after exactly these frames) and "stats". All that it speaks of is on the disk before it is.
 """
 
 from __future__ import annotations
@@ -141,8 +141,7 @@ class Checkpointer:
             mark = self._source.mark(result.frame.index)
             if mark is not None:
                 mark["picture"] = checksum(result.frame.image)
-                text = self._content(self._written, source=mark, associator=state)
-                self._waiting.append((self._written, text))
+                self._waiting.append((self._written, self._content(mark, state)))
         self._publish_safe()
 
     def close(self) -> None:
@@ -157,23 +156,23 @@ class Checkpointer:
         while self._waiting and self._waiting[0][0] <= durable:
             _, newest = self._waiting.popleft()
         if newest:
-            self._publish(newest)
+            _write(self._path, newest)
 
-    def _content(self, frames: int, **states: Any) -> str:
-        content = {"format": FORMAT, "version": VERSION, "frames": frames, "began": self._began}
-        content |= states | {name: part.state() for name, part in self._parts.items()}
-        content |= {"archive": self._spill.state()} if self._spill else {}
-        content["stats"] = asdict(self._stats)
-        return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-
-    def _publish(self, text: str) -> None:
-        _write(self._path, text)
+    def _content(self, mark: dict[str, Any], associator: dict[str, Any]) -> str:
+        parts = {**self._parts, "archive": self._spill} if self._spill else self._parts
+        states = {name: part.state() for name, part in parts.items()}
+        states |= {"source": mark, "associator": associator, "stats": asdict(self._stats)}
+        return _to_text(self._written, self._began, states)
 
 
 def begin(path: Path, began: dict[str, Any]) -> None:
     """Write the checkpoint of a run that has not done a frame; raise SinkError."""
-    content = {"format": FORMAT, "version": VERSION, "frames": 0, "began": began, "stats": {}}
-    _write(path, json.dumps(content))
+    _write(path, _to_text(0, began, {"stats": {}}))
+
+
+def _to_text(frames: int, began: dict[str, Any], states: dict[str, Any]) -> str:
+    content = {"format": FORMAT, "version": VERSION, "frames": frames, "began": began, **states}
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
 
 
 def _write(path: Path, text: str) -> None:
