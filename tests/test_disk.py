@@ -14,7 +14,7 @@ from tracker.assemble import run_to_folder
 from tracker.config import load_config
 from tracker.errors import SinkError
 from tracker.formats import jsonl
-from tracker.sinks.folder import GrowingFile
+from tracker.sinks.folder import GrowingFile, SpaceGuard
 from tracker.video.source import open_source
 
 
@@ -86,6 +86,44 @@ def test_little_room_stops_a_run_and_more_room_lets_it_go_on(street, tmp_path, m
     assert track(street, run, resume=True).stats.frames == 200
     track(street, tmp_path / "whole")
     assert (run / "tracks.jsonl").read_bytes() == (tmp_path / "whole/tracks.jsonl").read_bytes()
+
+
+def test_what_will_not_fit_is_said_long_before(street, tmp_path, monkeypatch, caplog):
+    """100 MB and a bit are free: enough for about half of what is written."""
+    whole = track(street, tmp_path / "whole")
+    size = sum(path.stat().st_size for path in whole.folder.iterdir())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+
+    def small(folder):
+        written = sum(path.stat().st_size for path in Path(folder).iterdir())
+        return usage._replace(free=int(100e6 + size / 2 - written))
+
+    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", small)
+    with pytest.raises(SinkError, match="only 100 MB of the disk are free"):
+        track(street, tmp_path / "run")
+    [said] = [line for line in caplog.messages if "at this rate" in line]
+    told = int(re.search(r"will stop in good order at about frame (\d+) of 200", said)[1])
+    stopped = json.loads((tmp_path / "run" / "report.json").read_text())["frames"]
+    assert abs(told - stopped) < 40
+
+    caplog.clear()
+    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", lambda _: usage)
+    track(street, tmp_path / "run", resume=True)
+    assert not caplog.messages
+
+
+def test_a_video_is_copied_before_it_goes_on(street, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    track(street, run)
+    (run / "video.mp4").write_bytes(bytes(3_000_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        "tracker.sinks.folder.shutil.disk_usage", lambda _: usage._replace(free=102_000_000)
+    )
+    SpaceGuard(run, 100.0)
+    with pytest.raises(SinkError, match=r"102 MB of the disk are free and its video \(3 MB\) is"):
+        SpaceGuard(run, 100.0, copies_video=True)
 
 
 def test_too_little_room_is_said_before_anything_is_made(street, tmp_path):

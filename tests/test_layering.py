@@ -39,6 +39,7 @@ HEAVY = {
     "pycocotools": {"masks", "train"},
     "pyarrow": {"formats"},
     "supervision": {"types"},
+    "setproctitle": {"__main__"},
     "tomli_w": {"report", "train"},
     "trackeval": {"evaluate"},
     "matplotlib": {"evaluate", "train"},

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import stubbed
 from conftest import ROOT, TINY_MODEL
+from PIL import Image
 
 from tracker.assemble import run_to_folder
 from tracker.config import CountConfig, load_config
@@ -181,6 +182,11 @@ def test_a_kill_takes_a_second_of_video_and_a_line_of_log(street, tmp_path):
     assert all(b > a for a, b in pairwise(times))
     counts = json.loads((run / "counts.json").read_text())
     assert 0 < counts["frames"] <= lines
+    assert (run / "counts.csv").read_text().startswith("start,end,class,unique,new,max_at_once")
+    report = json.loads((run / "report.json").read_text())
+    assert 0 < report["frames"] <= lines
+    assert not report["finished"]
+    assert not report["stopped"]
     assert lines / 25 - times[-1] < 2.0  # an open group of a second, and what x264 looks ahead
     assert frames_done(run) <= len(times)
 
@@ -198,9 +204,10 @@ def test_a_stopped_run_goes_on(street, tmp_path):
     assert 0 < json.loads((run / "report.json").read_text())["frames"] < 200
     assert finish("-q", "--resume", run) == (0, "")
     check_same(run, street / "whole")
-    code, said = finish("--resume", run)
-    assert code == 0
-    assert "is finished; --force does it again" in said
+    for again in (["--resume", run], [os.path.relpath(street / "street.mp4"), "--resume", run]):
+        code, said = finish(*again)
+        assert code == 0
+        assert "is finished; --force does it again" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -337,6 +344,55 @@ def test_a_video_that_moved_is_the_same(street, broken, tmp_path):
     assert (broken / "counts.json").read_bytes() == (street / "whole/counts.json").read_bytes()
 
 
+def test_a_file_url_is_a_file(street, tmp_path):
+    uri = (street / "street.mp4").as_uri()
+    track(uri, tmp_path / "run", "output.video=false", until=70)
+    assert 12 <= frames_done(tmp_path / "run") <= 70
+    assert go_on(street / "street.mp4", tmp_path / "run").stats.frames == 200
+    for name in SAME[1:]:
+        assert (tmp_path / "run" / name).read_bytes() == (street / "whole" / name).read_bytes()
+
+
+def test_other_pictures_of_the_same_names_and_sizes(tmp_path):
+    folder, run = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    for k in range(40):
+        Image.new("RGB", (64, 48), (k, 2 * k, 90)).save(folder / f"{k:03d}.bmp")
+    blank(folder, run, until=30)
+    log = (run / "tracks.jsonl").read_bytes()
+    Image.new("RGB", (64, 48), (200, 0, 0)).save(folder / "005.bmp")
+    with pytest.raises(ConfigError, match=r"source\.sha256_of_images was"):
+        blank(folder, run)
+    assert (run / "tracks.jsonl").read_bytes() == log  # nothing is lost by asking
+    Image.new("RGB", (64, 48), (5, 10, 90)).save(folder / "005.bmp")
+    blank(folder, run)
+    assert json.loads((run / "report.json").read_text())["frames"] == 40
+
+
+def test_several_videos_are_resumed_together(street, make_video, tmp_path):
+    """One is done, one was broken off, one is no video, one has not begun."""
+    out = tmp_path / "out"
+    done, new = make_video(name="done.mp4", frames=10), make_video(name="new.mp4", frames=10)
+    no_video = tmp_path / "no.mp4"
+    no_video.write_text("nothing")
+    settings = ["-q", "--no-video", "-s", LINE, "-s", OFTEN]
+    assert finish(done, *settings, "-o", out / "done")[0] == 0
+    stamp = (out / "done" / "report.json").stat().st_mtime_ns
+    track(street / "street.mp4", out / "street", "output.video=false", until=70)
+    videos = [done, street / "street.mp4", no_video, new]
+    for _ in range(2):  # the second time all is done that can be done
+        code, said = finish(*videos, "--resume", out, *settings)
+        assert code == 1
+        assert said.splitlines()[0].startswith(f"tracker: {no_video}: ")
+        assert said.splitlines()[1:] == ["tracker: 1 of 4 videos failed"]
+    assert (out / "done" / "report.json").stat().st_mtime_ns == stamp
+    check_same(out / "street", street / "whole", video=False)
+    assert json.loads((out / "new" / "report.json").read_text())["frames"] == 10
+    code, said = finish(done, new, "--resume", out / "done", *settings)
+    assert code == 2
+    assert "is the folder of one run" in said
+
+
 def test_what_is_not_a_runs_own_is_not_overwritten(street, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -380,10 +436,19 @@ def test_a_log_with_a_hole_is_never_gone_on_with(street, tmp_path, monkeypatch):
     check_same(run, street / "whole")
 
 
-def test_the_finished_run_of_another_video_is_no_reason_to_rest(street, tmp_path, tracker):
-    code, _, said = tracker("run", tmp_path / "other.mp4", "--resume", street / "whole")
+def test_the_finished_run_of_another_video_is_no_reason_to_rest(
+    street, tmp_path, tracker, make_video
+):
+    for other in (tmp_path / "gone.mp4", make_video()):
+        code, _, said = tracker("run", other, "--resume", street / "whole")
+        assert code == 2
+        assert f"holds the finished run of {street / 'street.mp4'}; give {other}" in said
+    code, _, said = tracker(
+        "run", "--resume", street / "whole", "--set", "tracker.new_score=0.7", "--line", "a=0,0,1,1"
+    )
     assert code == 2
-    assert "holds the finished run of" in said
+    assert "finished with other settings: count.lines.a was none, is [0.0, 0.0, 1.0, 1.0]; " in said
+    assert "tracker.new_score was 0.6, is 0.7; give another --output, or --force" in said
     code, out, _ = tracker("run", "--resume", street / "whole", "--json")
     assert code == 0
     assert json.loads(out)["frames"] == 200

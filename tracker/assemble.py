@@ -20,7 +20,7 @@ from tracker.pipeline import RunStats, run, span, stream
 from tracker.report import made_of, run_toml, to_report
 from tracker.sinks.archive import ArchiveFile
 from tracker.sinks.counts import CountsSink
-from tracker.sinks.folder import FILES, RunFolder, SpaceGuard
+from tracker.sinks.folder import FILES, Refresh, RunFolder, SpaceGuard
 from tracker.sinks.log import LogSink
 from tracker.sinks.video import VideoSink
 from tracker.types import (
@@ -31,6 +31,7 @@ from tracker.types import (
     Source,
     TrackLog,
 )
+from tracker.video.address import on_disk
 from tracker.video.source import open_source
 
 
@@ -126,14 +127,17 @@ def run_to_folder(
         stack.enter_context(closing(source))
         if config.output.refine and source.info.live:
             raise ConfigError(f"{uri}: is a live source; --refine needs a whole video")
-        if Path(uri).resolve() in {(output / name).resolve() for name in FILES}:
+        path = on_disk(uri)
+        if path and Path(path).resolve() in {(output / name).resolve() for name in FILES}:
             raise ConfigError(f"{uri}: would be overwritten; give another --output")
         folder = RunFolder(output, replace=replace or (resume and not past), resume=resume)
         stack.callback(folder.release)
         try:
             if resume and checkpoint.find(output) != past:
                 raise ConfigError(f"{output}: another run has just written there; try again")
-            space = SpaceGuard(output, config.output.least_free_mb)
+            space = SpaceGuard(
+                output, config.output.least_free_mb, copies_video=bool(past) and config.output.video
+            )
             detector = get_detector()
             began = made_of(checkpoint.fingerprint(uri), config, detector)
             if past:
@@ -143,7 +147,7 @@ def run_to_folder(
             raise
         stats, error = RunStats(), None
         online = _tracker(config)
-        resumable = not (source.info.live or uri == "-" or "://" in uri)
+        resumable = path is not None and not Path(path).is_fifo()
         archive = Archive(online, config.refine, spills=resumable) if config.output.refine else None
         tracker, spill = archive or online, None
         try:
@@ -179,12 +183,23 @@ def run_to_folder(
                 every_s=config.output.checkpoint_s,
             )
 
+        def report_now(*, running: bool = False) -> dict[str, Any]:
+            said = [*video.notes, getattr(source, "audio_note", None)] if video else []
+            notes = [note for note in said if note]
+            file = began["source"]
+            report = to_report(uri, file, source, detector, stats, error, notes, running=running)
+            folder.write_json("report.json", report)
+            return report
+
+        refresh = Refresh(lambda: report_now(running=True))
+
         def heard(result: FrameResult, stats: RunStats) -> None:
             if keeper:
                 keeper.write(result)
             if on_result:
                 on_result(result, stats)
-            space.check()
+            refresh()
+            space.check(stats.frames, source.info.frame_count)
 
         try:
             if on_start:
@@ -213,16 +228,14 @@ def run_to_folder(
                         sink.close()
             folder.discard()
             raise error
-        said = [*video.notes, getattr(source, "audio_note", None)] if video else []
         try:
             if archive and stats.frames and not error:
                 log_so_far = jsonl.read(folder / "tracks.jsonl")
                 jsonl.write(refine(log_so_far, archive), folder / "tracks-refined.jsonl")
         except TrackerError as exc:
             error = exc
-        report = to_report(uri, source, detector, stats, error, [note for note in said if note])
         try:
-            folder.write_json("report.json", report)
+            report = report_now()
         except TrackerError as exc:
             error = error or exc  # the first error is the one that explains
         finished = not (error or stats.stopped)

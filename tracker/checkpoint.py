@@ -19,17 +19,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracker.errors import ConfigError, FormatError, SinkError
+from tracker.config import RunConfig, load_config
+from tracker.errors import ConfigError, FormatError, SinkError, redact
 from tracker.formats.text import new_file, read_json
 from tracker.pipeline import RunStats, Stage
 from tracker.sinks.folder import present_in
 from tracker.types import Associator, Detections, FrameResult, Image, Source, Tracks
+from tracker.video.address import on_disk
 from tracker.video.images import is_image
 from tracker.video.picture import checksum
 
 FORMAT, VERSION = "tracker-checkpoint", 1
 NAME = "checkpoint.json"
 _LOOK = 1 << 20  # bytes at either end of a file
+_GLANCE, _SAMPLE = 1 << 11, 1000  # the same of an image, and of how many images at least
 _FEWEST = 12  # frames between two: some wait in memory until the video has their frames
 _SHARE = 0.05  # of the time that checkpoints may take
 
@@ -240,34 +243,58 @@ def find(folder: Path) -> dict[str, Any] | None:
 
 def fingerprint(uri: str) -> dict[str, Any]:
     """Return what tells a file, or a folder of images, from another, as JSON types."""
-    path = Path(uri)
+    text = on_disk(uri)
+    if text is None:
+        return {"uri": redact(uri)}
+    path = Path(text)
     place = {"uri": str(path.absolute())}
     try:
-        if not path.is_file():
-            found = path.iterdir() if path.is_dir() else map(Path, glob.glob(uri))  # noqa: PTH207
-            images = sorted((one.name, one.stat().st_size) for one in found if is_image(one))
-            digest = hashlib.sha256(repr(images).encode())
-            return place | {"images": len(images), "sha256_of_names": digest.hexdigest()}
-        digest, size = hashlib.sha256(), path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(file.read(_LOOK))
-            file.seek(max(0, size - _LOOK))
-            digest.update(file.read())
-        return place | {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+        if path.is_file():
+            size, digest = path.stat().st_size, hashlib.sha256(_ends(path, _LOOK)).hexdigest()
+            return place | {"bytes": size, "sha256_of_ends": digest}
+        found = path.iterdir() if path.is_dir() else map(Path, glob.glob(text))  # noqa: PTH207
+        images = sorted(one for one in found if is_image(one))
+        told = hashlib.sha256(repr([(one.name, one.stat().st_size) for one in images]).encode())
+        for one in images[:: max(1, len(images) // _SAMPLE)]:
+            told.update(_ends(one, _GLANCE))
+        return place | {"images": len(images), "sha256_of_images": told.hexdigest()}
     except OSError:
         return place
+
+
+def _ends(path: Path, look: int) -> bytes:
+    """Return the first and the last `look` bytes of a file."""
+    with path.open("rb") as file:
+        first = file.read(look)
+        file.seek(max(0, path.stat().st_size - look))
+        return first + file.read(look)
+
+
+def check_finished(folder: Path, report: dict[str, Any], uri: str, config: RunConfig) -> None:
+    """Raise ConfigError where the finished run in a folder is not the one that is asked for."""
+    before, now = report["input"].get("file") or {"uri": report["source"]}, fingerprint(uri)
+    gone = len(now) == 1  # then its name must do; else it may have moved
+    if before["uri"] != now["uri"] if gone else {**before, "uri": ""} != {**now, "uri": ""}:
+        raise ConfigError(
+            f"{folder}: holds the finished run of {report['source']}; give {uri} another --output"
+        )
+    if (folder / "run.toml").is_file():
+        was = load_config(folder / "run.toml").telling()
+        if found := _listed(was, config.telling()):
+            raise ConfigError(
+                f"{folder}: holds a run that was finished with other settings: {found}; give "
+                "another --output, or --force to do it again"
+            )
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise ConfigError that names what a run is made of now that it was not made of before."""
     now = json.loads(json.dumps(now))
     now["source"]["uri"] = before["source"].get("uri")  # a file may have moved
-    found = list(differences(before, now))
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    if found := _listed(before, now):
         raise ConfigError(
-            f"{folder}: cannot be resumed: {'; '.join(found[:3])}{more}; use what it began with, "
-            "or --force to start over"
+            f"{folder}: cannot be resumed: {found}; use what it began with, or --force to start "
+            "over"
         )
 
 
@@ -285,6 +312,12 @@ def differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
             yield from differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif before != now:
         yield f"{name} was {_shown(before)}, is {_shown(now)}"
+
+
+def _listed(before: Any, now: Any) -> str:
+    found = list(differences(before, now))
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more
 
 
 def _shown(value: Any) -> str:

@@ -235,6 +235,13 @@ class RunConfig(Section):
     count: CountConfig = CountConfig()
     output: OutputConfig = OutputConfig()
 
+    def telling(self) -> dict[str, Any]:
+        """Return the settings that change what a run writes, as JSON types."""
+        settings = self.model_dump(mode="json")
+        for name in ("least_free_mb", "checkpoint_s"):
+            del settings["output"][name]
+        return settings
+
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read settings from a TOML file, then apply `section.key=value` overrides.

@@ -28,13 +28,10 @@ _REPORTED_PACKAGES = (
 def made_of(source: dict[str, Any], config: RunConfig, detector: Detector) -> dict[str, Any]:
     """Return what a run is made of, as JSON types: one that goes on must be made of the same."""
     model = getattr(detector, "model", None)
-    settings = config.model_dump(mode="json")
-    for name in ("least_free_mb", "checkpoint_s"):  # they change nothing that is written
-        del settings["output"][name]
     return {
         "program": _version("mask-tracker"),
         "source": source,
-        "settings": settings,
+        "settings": config.telling(),
         "detector": {
             "model": str(getattr(model, "name", type(detector).__name__)),
             "sha256": getattr(model, "sha256", None),
@@ -46,22 +43,28 @@ def made_of(source: dict[str, Any], config: RunConfig, detector: Detector) -> di
 
 def to_report(
     uri: str,
+    file: dict[str, Any],
     source: Source,
     detector: Detector,
     stats: RunStats,
     error: BaseException | None,
     notes: list[str],
+    *,
+    running: bool = False,
 ) -> dict[str, Any]:
+    """Return the content of report.json; `file` is the fingerprint of the source."""
     read = source.report
+    finished = error is None and not stats.stopped and not running
     return {
         "version": 1,
         "source": redact(uri),
-        "finished": error is None and not stats.stopped,
+        "finished": finished,
         "stopped": stats.stopped,
         "error": redact(f"{error}") if error else None,
         "frames": stats.frames,
         "input": {
-            "complete": read.complete and error is None and not stats.stopped,
+            "file": file,
+            "complete": read.complete and finished,
             "packets": read.packets,
             "frames": read.frames,
             "skipped": read.skipped,

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filterpy.kalman import KalmanFilter as Filterpy
 
 from tracker.associate.cost import assign, centre_shift
 from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
@@ -215,11 +214,13 @@ def _smooth(track: list[Sighting], times: FloatArray) -> FloatArray:
 
     Rauch-Tung-Striebel smoother over a constant-velocity model of centre and size, filterpy's.
     """
+    from filterpy.kalman import KalmanFilter  # half a second that every start would pay
+
     first, last = track[0].frame, track[-1].frame
     seen = {s.frame: xyxy_to_cxcywh(s.box[None])[0] for s in track}
     size = float(np.sqrt(np.prod(np.median([z[2:] for z in seen.values()], axis=0))))
     size = max(size, 1.0)
-    kalman = Filterpy(dim_x=8, dim_z=4)
+    kalman = KalmanFilter(dim_x=8, dim_z=4)
     kalman.x[:4, 0] = seen[first]
     kalman.H = np.hstack([np.eye(4), np.zeros((4, 4))])
     kalman.R = np.eye(4) * (0.05 * size) ** 2

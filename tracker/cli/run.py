@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from tracker.assemble import load_detector, run_to_folder
-from tracker.checkpoint import begun
+from tracker.checkpoint import begun, check_finished
+from tracker.cli.folders import choose_folders
 from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
 from tracker.config import load_config
@@ -45,8 +46,9 @@ def run(
     videos: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders or globs of images, camera indices, rtsp/http/udp URLs, or - for "
-            "standard input. With --resume it may be left out.",
+            help="Files, folders or globs of images, camera indices, rtsp/http/udp URLs (a "
+            "password may be written as '${NAME}' of the environment), or - for standard input. "
+            "With --resume it may be left out.",
             metavar="VIDEO",
             show_default=False,
         ),
@@ -107,7 +109,7 @@ def run(
         typer.Option(
             metavar="RUN",
             help="Go on with the run in this folder, which was stopped or killed; the log will be "
-            "that of a run that never was.",
+            "that of a run that never was. With several videos the folder of their run folders.",
             show_default=False,
         ),
     ] = None,
@@ -142,6 +144,8 @@ def run(
 
     tracker run a.mp4 b.mp4 -o out  [dim]# one run folder each: out/a, out/b[/dim]
 
+    tracker run a.mp4 b.mp4 --resume out  [dim]# do what is not done yet; may be repeated[/dim]
+
     tracker run street.mp4 --config traffic --json  [dim]# settings; for scripts[/dim]
 
     tracker run street.mp4 --weights embedded  [dim]# no download; small and fast[/dim]
@@ -165,23 +169,18 @@ def run(
     ]
     videos = videos or []
     if resume is not None:
-        if output is not None or force or len(videos) > 1:
-            raise ConfigError(
-                "--resume goes with at most one video, and with no --output or --force"
-            )
-        past = begun(resume)
-        if past and past.report:
-            _tell_finished(resume, past.report, videos, as_json=as_json, quiet=quiet)
-            raise typer.Exit(3 if strict and not past.report["input"]["complete"] else 0)
-        if past:
-            videos = videos or [past.uri]
-            if config is None and (resume / "run.toml").is_file():
-                config = str(resume / "run.toml")
+        if output is not None or force:
+            raise ConfigError("--resume goes without --output and --force")
+        if not videos and (past := begun(resume)):
+            videos = [past.uri]
     if not videos:
         what = f"{resume}: holds no run yet" if resume else "no VIDEO is given"
         raise ConfigError(f"{what}; name a file, a camera or a URL, or see `tracker run --help`")
+    folders = choose_folders(videos, output, resume, replace=force)
+    if resume is not None and config is None:
+        made = [str(path) for folder in folders if (path := folder / "run.toml").is_file()]
+        config = made[0] if made else None
     resolved = load_config(find_config(config), overrides)
-    folders = [resume] if resume else _folders(videos, output, replace=force)
     load = cache(lambda: load_detector(resolved))  # one model for all videos
     failures, losses, broken_off = 0, 0, False
     with Signals() as signals:
@@ -190,20 +189,29 @@ def run(
                 broken_off = True
                 break
             progress = Progress(uri, show=not (quiet or as_json))
-
             try:
-                with progress, signals.noted() as frames_flow:
-                    result = run_to_folder(
-                        uri,
-                        resolved,
-                        folder,
-                        get_detector=progress.while_loading(load),
-                        replace=force,
-                        resume=resume is not None,
-                        on_start=progress.when_started(frames_flow),
-                        on_result=progress.advance,
-                        should_stop=signals.stopped,
-                    )
+                past = begun(folder) if resume else None
+                if past and past.report:
+                    check_finished(folder, past.report, uri, resolved)
+                    report, counts = past.report, read_json(folder / "counts.json")
+                    if not (quiet or as_json):
+                        sys.stderr.write(f"tracker: {folder}: is finished; --force does it again\n")
+                else:
+                    with progress, signals.noted() as frames_flow:
+                        result = run_to_folder(
+                            uri,
+                            resolved,
+                            folder,
+                            get_detector=progress.while_loading(load),
+                            replace=force,
+                            resume=resume is not None,
+                            on_start=progress.when_started(frames_flow),
+                            on_result=progress.advance,
+                            should_stop=signals.stopped,
+                        )
+                    report, counts = result.report, result.counts
+                    if not (quiet or as_json):
+                        print_summary(result)
             except TrackerError as exc:
                 if len(videos) == 1:
                     raise
@@ -213,14 +221,11 @@ def run(
                     failure = {"source": redact(uri), "finished": False, "error": redact(str(exc))}
                     sys.stdout.write(json.dumps(failure) + "\n")
                 continue
-            broken_off |= result.stats.stopped
-            losses += not result.report["input"]["complete"]
+            broken_off |= report["stopped"]
+            losses += not report["input"]["complete"]
             if as_json:
-                summary = _summary(result.folder, result.report, result.counts)
-                sys.stdout.write(json.dumps(summary) + "\n")
+                sys.stdout.write(json.dumps(_summary(folder, report, counts)) + "\n")
                 sys.stdout.flush()
-            elif not quiet:
-                print_summary(result)
     if broken_off:
         raise typer.Exit(130)
     if failures:
@@ -284,50 +289,6 @@ def find_config(name: str | None) -> Path | None:
             f"--config {name}: is neither a file nor a shipped configuration ({', '.join(shipped)})"
         )
     return shipped[name]
-
-
-def _folders(videos: list[str], output: Path | None, *, replace: bool) -> list[Path]:
-    """Choose a folder for each video; no two are the same, none of an earlier run is reused."""
-    if output is not None and len(videos) == 1:
-        return [output]
-    parent = output or Path("runs")
-    chosen: list[Path] = []
-    for uri in videos:
-        name = _name(uri)
-        folder, number = parent / name, 1
-        while folder in chosen or (output is None and not replace and folder.exists()):
-            number += 1
-            folder = parent / f"{name}-{number}"
-        chosen.append(folder)
-    return chosen
-
-
-def _name(uri: str) -> str:
-    """Return a safe folder name for a source."""
-    text = {"-": "stdin"}.get(uri) or redact(uri)
-    if "://" in text:
-        text = text.partition("://")[2].replace("***@", "").partition("?")[0]
-        text = text.strip("/").replace("/", "-")
-    else:
-        text = f"camera{uri}" if uri.isdecimal() else Path(text.rstrip("/")).stem
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
-    return safe[:64] or "video"
-
-
-def _tell_finished(
-    folder: Path, report: dict[str, Any], videos: Sequence[str], *, as_json: bool, quiet: bool
-) -> None:
-    """Say that a run needs no more; raise ConfigError where another video is meant."""
-    if videos and redact(videos[0]) != report["source"]:
-        raise ConfigError(
-            f"{folder}: holds the finished run of {report['source']}; give {redact(videos[0])} "
-            "another --output"
-        )
-    if as_json:
-        summary = _summary(folder, report, read_json(folder / "counts.json"))
-        sys.stdout.write(json.dumps(summary) + "\n")
-    elif not quiet:
-        sys.stderr.write(f"tracker: {folder}: is finished; --force does it again\n")
 
 
 def _summary(folder: Path, report: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:

@@ -98,16 +98,20 @@ class Totals:
         """Return the number of the bin that holds `time` (s); its start belongs to it."""
         return int(time / self._bin_s + 1e-9)  # 0.3 / 0.1 is a hair below 3
 
-    def finish(self) -> list[BinCount]:
-        """Close the last bin and return all of them, by time and label; empty bins have no line."""
-        self._close_bin(self._bin + 1)
-        return self.bins
+    def table(self) -> list[BinCount]:
+        """Return all bins so far, by time and label, the open one too; empty ones have no line."""
+        return self.bins + self._open_bin()
 
     def _close_bin(self, next_bin: int) -> None:
+        self.bins += self._open_bin()
+        self._bin = next_bin
+        self._in_bin, self._new_in_bin, self._peak_in_bin = {}, set(), Counter()
+
+    def _open_bin(self) -> list[BinCount]:
         start = self._bin * self._bin_s
         per_label = Counter(self._in_bin.values())
         new = Counter(self._in_bin[id_] for id_ in self._new_in_bin)
-        self.bins += [
+        return [
             BinCount(
                 self._bin,
                 start,
@@ -119,5 +123,3 @@ class Totals:
             )
             for label, number in sorted(per_label.items())
         ]
-        self._bin = next_bin
-        self._in_bin, self._new_in_bin, self._peak_in_bin = {}, set(), Counter()

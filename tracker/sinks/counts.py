@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tracker.config import CountConfig
 from tracker.count.lines import Crossing, LineCounter, line_counter
 from tracker.count.totals import Totals
-from tracker.errors import SinkError
 from tracker.formats.text import new_file
-from tracker.sinks.folder import GrowingFile
+from tracker.sinks.folder import GrowingFile, Refresh
 from tracker.types import FrameResult
-
-_REFRESH_S = 2.0  # between two counts.json of a run that goes on
 
 
 class CountsSink:
     """Count objects and write counts.json, counts.csv and, where there are lines, events.jsonl.
 
-    events.jsonl grows line by line, one crossing each; counts.json is replaced every few seconds,
-    and says up to when it counts; counts.csv is written at the end.
+    events.jsonl grows line by line, one crossing each; the other two are replaced every few
+    seconds, and counts.json says up to when they count.
     """
 
     def __init__(
@@ -46,7 +41,7 @@ class CountsSink:
         self._frames = 0
         self._end = 0.0
         self._closed = False
-        self._next = time.monotonic() + _REFRESH_S
+        self._refresh = Refresh(self._write_tables)
         if state:
             self._frames, self._end = state["frames"], state["end"]
             self._totals.restore(state["totals"])
@@ -67,12 +62,7 @@ class CountsSink:
         self._totals.update(tracks, frame.time)
         for crossing in self._lines.update(tracks, frame.index, frame.time):
             self._note(crossing)
-        began = time.monotonic()
-        if began >= self._next:
-            with suppress(SinkError):  # the last one, at the end, is what matters
-                self._write_summary()
-            now = time.monotonic()
-            self._next = now + max(_REFRESH_S, 20 * (now - began))
+        self._refresh()
 
     def close(self) -> None:
         """Write the totals; without a frame, leave no file."""
@@ -83,8 +73,7 @@ class CountsSink:
             self._events.close(keep=self._frames > 0)
         if not self._frames:
             return
-        self._write_table()
-        self._write_summary()
+        self._write_tables()
 
     def state(self) -> dict[str, Any] | None:
         """Return what counting on needs, as JSON types; the events are on the disk by then."""
@@ -159,7 +148,8 @@ class CountsSink:
         if self._events:
             self._events.append(json.dumps(event, ensure_ascii=False) + "\n")
 
-    def _write_summary(self) -> None:
+    def _write_tables(self) -> None:
+        self._write_table()
         with new_file(self._folder / "counts.json") as file:
             json.dump(self.summary(), file, indent=2, ensure_ascii=False)
             file.write("\n")
@@ -168,7 +158,7 @@ class CountsSink:
         columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]
         seen = {
             (item.number, item.label): (item.unique, item.new, item.max_at_once)
-            for item in self._totals.finish()
+            for item in self._totals.table()
         }
         # An object may have crossed under a class that it was voted out of in the same bin.
         keys = sorted(seen.keys() | self._crossings_per_bin.keys())

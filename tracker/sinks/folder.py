@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,9 @@ if sys.platform != "win32":
 
 _LOCK = ".lock"
 _LOOK_EVERY_S = 5.0
+_REFRESH_S = 2.0
+_TELLING_FRAMES = 50  # from so many on it is believed how much a frame takes
+log = logging.getLogger(__name__)
 FILES = (
     "tracks.jsonl",
     "tracks-refined.jsonl",
@@ -34,6 +39,7 @@ FILES = (
     "archive.jsonl",
 )
 _TELLING = ("report.json", "checkpoint.json")
+_GROWING = ("tracks.jsonl.part", "events.jsonl.part", "archive.jsonl.part", "video.part.mp4")
 _UNFINISHED = (*(f"{name}.part" for name in FILES), "video.part.mp4", "video.joined.part.mp4")
 
 
@@ -157,16 +163,41 @@ class RunFolder:
             raise SinkError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
 
-class SpaceGuard:
-    """Stops a run while there is still room to finish its files."""
+class Refresh:
+    """Replaces a file of a run that goes on every few seconds; may take a twentieth of the time."""
 
-    def __init__(self, folder: Path, least_mb: float) -> None:
+    def __init__(self, write: Callable[[], object]) -> None:
+        self._write = write
+        self._next = time.monotonic() + _REFRESH_S
+
+    def __call__(self) -> None:
+        """Write the file where it is time; what fails is told when it is written at the end."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        with suppress(SinkError):
+            self._write()
+        now = time.monotonic()
+        self._next = now + max(_REFRESH_S, 20 * (now - began))
+
+
+class SpaceGuard:
+    """Stops a run while there is still room to finish its files; warns when it sees that coming."""
+
+    def __init__(self, folder: Path, least_mb: float, *, copies_video: bool = False) -> None:
+        """Look once; raise SinkError. A run that goes on copies what there is of its video."""
         self._folder, self._least = folder, least_mb
         self._next = 0.0  # s, monotonic
+        self._first: tuple[int, float] | None = None  # frames, and MB written with them
+        self._warned = False
+        self._copied = 0.0  # MB
+        if copies_video:
+            self._copied = _megabytes(folder, ("video.part.mp4", "video.mp4"))
         self.check()
+        self._copied = 0.0
 
-    def check(self) -> None:
-        """Look now and then; raise SinkError where too little room is left."""
+    def check(self, done: int = 0, expected: int | None = None) -> None:
+        """Look now and then, after `done` frames of those that are expected; raise SinkError."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _LOOK_EVERY_S
@@ -174,11 +205,43 @@ class SpaceGuard:
             free = shutil.disk_usage(self._folder).free / 1e6
         except OSError:
             return  # what is wrong with the disk is told by the next write
-        if free < self._least:
+        if free < self._least + self._copied:
+            copied = f" and its video ({self._copied:.0f} MB) is copied" if self._copied else ""
             raise SinkError(
-                f"{self._folder}: only {free:.0f} MB of the disk are free; make room (or set "
-                f"output.least_free_mb below {self._least:g}), then --resume {self._folder}"
+                f"{self._folder}: only {free:.0f} MB of the disk are free{copied}; make room (or "
+                f"set output.least_free_mb below {self._least:g}), then --resume {self._folder}"
             )
+        if done and expected and not self._warned:
+            self._look_ahead(done, expected, free - self._least)
+
+    def _look_ahead(self, done: int, expected: int, room: float) -> None:
+        """Warn, once, where what is still to be written is more than `room` (MB)."""
+        written = _megabytes(self._folder, _GROWING)
+        if self._first is None:
+            self._first = done, written
+        frames, grown = done - self._first[0], written - self._first[1]
+        if frames < _TELLING_FRAMES or grown <= 0:
+            return
+        needed = grown / frames * (expected - done)
+        if needed > room:
+            self._warned = True
+            log.warning(
+                "%s: at this rate %.0f MB more will be written, and there is room for %.0f: the "
+                "run will stop in good order at about frame %d of %d unless room is made",
+                self._folder,
+                needed,
+                room,
+                done + int(room / needed * (expected - done)),
+                expected,
+            )
+
+
+def _megabytes(folder: Path, names: Iterable[str]) -> float:
+    total = 0
+    for name in names:
+        with suppress(OSError):
+            total += (folder / name).stat().st_size
+    return total / 1e6
 
 
 class GrowingFile:

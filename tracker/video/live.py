@@ -15,6 +15,7 @@ import av.error
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import Frame, SourceReport, StreamInfo
+from tracker.video.address import advice, is_camera, to_address
 from tracker.video.file import Wanted
 from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, reason
 
@@ -97,10 +98,10 @@ class LiveStream:
 
     def _open(self) -> av.container.InputContainer:
         config, uri = self._config, self.name
-        target = uri
+        target = to_address(uri)
         arguments: dict[str, Any] = {}
         options = {"max_pixels": str(config.max_pixels)}
-        if uri.isdecimal() or uri.startswith("/dev/"):
+        if is_camera(uri):
             target, arguments = _camera(uri)
         elif uri.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # lost UDP packets are wrong pictures without a flag
@@ -112,7 +113,7 @@ class LiveStream:
                 **arguments,
             )
         except (av.error.FFmpegError, OSError, ValueError) as exc:
-            raise SourceError(f"{uri}: cannot be opened ({_why(exc)})") from None
+            raise SourceError(f"{uri}: cannot be opened ({_why(exc)}{advice(uri)})") from None
         return container
 
     def _pictures(self) -> Iterator[av.VideoFrame | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ from typing import Any
 from tracker.config import SourceConfig, parse_position, parse_stride
 from tracker.errors import SourceError
 from tracker.types import Frame, Source, StreamInfo
+from tracker.video.address import on_disk
 from tracker.video.file import VideoFile
 from tracker.video.images import ImageSequence, is_image
 from tracker.video.live import LiveStream
 from tracker.video.picture import FALLBACK_RATE
 
 _MARKS = 4096  # frames that may be on their way through a run
-_URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "srt", "rtmp")
 
 
 def open_source(
@@ -31,31 +29,26 @@ def open_source(
     """Open a video by its name.
 
     `uri` is a file, a folder or glob of images, a camera index ("0") or device ("/dev/video0"), an
-    rtsp/http(s)/udp/tcp/srt/rtmp URL, or "-" for standard input. Only the part that `config`
-    names is given; with the `mark` of a file or images, only what lies behind it. Raises
-    SourceError with one sentence for anything that holds no video.
+    rtsp/http(s)/udp/tcp/srt/rtmp URL (in its password `${NAME}` is an environment variable), a file
+    URL, or "-" for standard input. Only the part that `config` names is given; with the `mark` of a
+    file or images, only what lies behind it. Raises SourceError with one sentence for anything that
+    holds no video.
     """
     config = config or SourceConfig()
     text = str(uri)
     if text == "-":
         return _Clip(VideoFile(sys.stdin.buffer, name="standard input", config=config), config)
-    if _URL.match(text):
-        scheme = text.split("://", 1)[0].lower()
-        if scheme == "file":
-            return open_source(text.split("://", 1)[1], config, mark)
-        if scheme not in _SCHEMES:
-            raise SourceError(f"{text}: URLs may start with {', '.join(_SCHEMES)}, not {scheme}")
+    place = on_disk(text)
+    if place is None:
         return _Clip(LiveStream(text, config), config)
-    if text.isdecimal() or text.startswith("/dev/video"):
-        return _Clip(LiveStream(text, config), config)
-    path = Path(text)
+    path = Path(place)
     try:
-        is_pattern = not path.exists() and (set("*?") & set(text) or glob.glob(text))  # noqa: PTH207
+        is_pattern = not path.exists() and (set("*?") & set(place) or glob.glob(place))  # noqa: PTH207
         is_images = path.is_dir() or is_pattern or is_image(path)
     except OSError as exc:
         raise SourceError(f"{text}: {exc.strerror}") from None
     if is_images and (is_pattern or path.exists()):
-        return _Clip(ImageSequence(text, config), config, mark)
+        return _Clip(ImageSequence(place, config), config, mark)
     return _Clip(VideoFile(path, name=text, config=config), config, mark)
 
 
