@@ -34,14 +34,19 @@ class BlankDetector:
     batch_size = 4
     categories = scenes.CATEGORIES
 
+    def __init__(self, seconds=0.0):
+        self._seconds = seconds
+
     def detect(self, frames):
+        time.sleep(self._seconds * len(frames))
         return [Detections.empty() for _ in frames]
 
 
 if __name__ == "__main__":
     name, seconds, *arguments = sys.argv[1:]
     command = sys.modules["tracker.cli.run"]  # tracker.cli has a function of this name
-    detector = SlowDetector(SCENES[name](), float(seconds)) if name != "none" else BlankDetector()
+    pause = float(seconds)
+    detector = SlowDetector(SCENES[name](), pause) if name != "none" else BlankDetector(pause)
     command.load_detector = lambda _: detector
     sys.argv = ["tracker", *arguments]
     main()

@@ -102,9 +102,9 @@ def test_broken_off_twice_it_is_the_same_run(street, tmp_path, batch, every):
     check_same(run, tmp_path / "whole")
 
 
-def start(*arguments, seconds="0.02", **options):
+def start(*arguments, seconds="0.02", scene="street", **options):
     """Start the command with a detector of 50 frames a second."""
-    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), "street", seconds, "run"]
+    script = [sys.executable, str(ROOT / "tests" / "stubbed.py"), scene, seconds, "run"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "demos")])
     return subprocess.Popen(
         [*script, *map(str, arguments)],
