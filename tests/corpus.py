@@ -215,7 +215,7 @@ def make(folder: Path) -> dict[str, Case]:
         **_damaged(folder, dice),
         **_nothing_to_show(folder, dice),
         **_lying(folder),
-        **_hostile(folder),
+        **hostile(folder),
     }
 
 
@@ -432,7 +432,7 @@ def _lying(folder: Path) -> dict[str, Case]:
     return {"fps0.avi": ok(range(12)), "fps90000.avi": ok(range(12))}
 
 
-def _hostile(folder: Path) -> dict[str, Case]:
+def hostile(folder: Path) -> dict[str, Case]:
     """Files that make a reader open something else, or ask for gigabytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:

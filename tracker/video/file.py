@@ -183,7 +183,10 @@ class VideoFile:
         stream = streams[0]
         codec = stream.codec_context
         if codec is None or not codec.width or not codec.height:
-            raise SourceError(f"{self.name}: the video's codec or picture size is unknown")
+            raise SourceError(
+                f"{self.name}: the codec or the size of its pictures is unknown, or they are larger "
+                f"than source.max_pixels ({self._max_pixels}) allows"
+            )
         if codec.width * codec.height > self._max_pixels:
             raise SourceError(
                 f"{self.name}: pictures of {codec.width} x {codec.height} px are larger than "

@@ -36,6 +36,7 @@ class ImageSequence:
     def __init__(self, pattern: str, config: SourceConfig) -> None:
         self.name = pattern
         self._mark: dict[str, Any] | None = None
+        self._trouble = ""  # with the first image that could not be read
         self._config = config
         self._paths = self._find(pattern)
         self._rate = Fraction(config.fps).limit_denominator(1000)
@@ -108,13 +109,17 @@ class ImageSequence:
         for path in self._paths:
             if frame := self._read(path):
                 return frame.width, frame.height
-        raise SourceError(f"{self.name}: none of {len(self._paths)} images can be read")
+        why = self._trouble or f"{self._paths[0]}: holds no picture"
+        if len(self._paths) == 1:
+            raise SourceError(why)
+        raise SourceError(f"{self.name}: none of {len(self._paths)} images can be read; {why}")
 
     def _read(self, path: Path) -> Frame | None:
         try:
             image = VideoFile(path, name=str(path), config=self._config)
             return next(image.frames(lambda *_: True, lambda *_: False), None)
-        except SourceError:
+        except SourceError as exc:
+            self._trouble = self._trouble or str(exc)
             return None
 
 
