@@ -113,6 +113,27 @@ def test_what_will_not_fit_is_said_long_before(street, tmp_path, monkeypatch, ca
     assert not caplog.messages
 
 
+def test_a_folder_that_vanishes_ends_the_run(street, tmp_path, monkeypatch):
+    """Open files could be written to the end of the night, and nobody would find them."""
+    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    before, run = descriptors(), tmp_path / "run"
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+    seen = []
+
+    def vanish(result, _):
+        seen.append(result.frame.index)
+        if len(seen) == 60:
+            shutil.rmtree(run)
+
+    with pytest.raises(SinkError, match=r"run: is gone, removed or with its disk"):
+        run_to_folder(
+            str(street), load_config(None, []), run, get_detector=lambda: detector, on_result=vanish
+        )
+    assert len(seen) == 60
+    assert not run.exists()
+    assert descriptors() == before
+
+
 def test_a_video_is_copied_before_it_goes_on(street, tmp_path, monkeypatch):
     run = tmp_path / "run"
     track(street, run)

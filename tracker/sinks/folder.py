@@ -203,6 +203,10 @@ class SpaceGuard:
         self._next = time.monotonic() + _LOOK_EVERY_S
         try:
             free = shutil.disk_usage(self._folder).free / 1e6
+        except FileNotFoundError:  # files that are open can still be written, but nobody finds them
+            raise SinkError(
+                f"{self._folder}: is gone, removed or with its disk; what the run wrote is lost"
+            ) from None
         except OSError:
             return  # what is wrong with the disk is told by the next write
         if free < self._least + self._copied:
