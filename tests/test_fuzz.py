@@ -59,6 +59,17 @@ def training(folder, coco):
     }
 
 
+def read_report(path):
+    """Look for a run in a folder, as --resume does."""
+    path.replace(path.with_name("report.json"))
+    past = checkpoint.begun(path.parent)
+    if past and past.report:
+        checkpoint.check_finished(path.parent, past.report, "-", load_config(None))
+
+
+REPORT = """{"version": 1, "source": "street.mp4", "finished": true, "stopped": false, "frames": 5,
+"input": {"file": {"uri": "-"}, "complete": true}, "speed": {"fps": 3.0}}
+"""
 DETECTIONS = """1,-1,10.5,20,30,40,0.9,-1,-1,-1
 1,-1,15,25,30,40,0.4,-1,-1,-1
 3,-1,11,21,31,41,0.8,-1,-1,-1
@@ -91,14 +102,11 @@ def seeds(folder):
         found[name] = (read_detections, suffix, text.encode())
     config = (Path(__file__).parents[1] / "configs" / "default.toml").read_bytes()
     found["config"] = (load_config, ".toml", config)
-    point = {
-        "format": checkpoint.FORMAT,
-        "version": checkpoint.VERSION,
-        "frames": 5,
-        **{name: {"a": 1} for name in ("began", "source", "associator", "log", "counts", "stats")},
-    }
     found |= training(folder, coco)
-    found["checkpoint"] = (checkpoint.read, ".json", json.dumps(point).encode())
+    checkpoint.begin(folder / "good.json", {"source": {"uri": "street.mp4", "bytes": 5}})
+    point = (folder / "good.json").read_bytes()
+    found["checkpoint"] = (checkpoint.read, ".json", point)
+    found["report"] = (read_report, ".json", REPORT.encode())
     return found
 
 
@@ -147,7 +155,7 @@ def attack(path, reader, data, dice, seconds):
         except TrackerError as exc:
             refused += 1
             said = str(exc)
-            assert str(path) in said or path.suffix == ".toml", said
+            assert str(path.parent) in said or path.suffix == ".toml", said
         except BaseException:
             path.with_suffix(".kept").write_bytes(content)
             raise
@@ -156,7 +164,7 @@ def attack(path, reader, data, dice, seconds):
 
 
 LABELS = ("labels", "clip-labels", "train-settings")
-NAMES = [*FORMATS, "results", "det", "mots-det", "config", "checkpoint", *LABELS]
+NAMES = [*FORMATS, "results", "det", "mots-det", "config", "checkpoint", "report", *LABELS]
 
 
 @pytest.mark.parametrize(

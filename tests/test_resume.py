@@ -471,9 +471,20 @@ def test_a_change_of_size_does_not_stand_in_the_way(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_one_sentence(street, broken):
-    (broken / "checkpoint.json").write_text('{"format": "tracker-checkpoint", "version": 1}')
-    with pytest.raises(FormatError, match="is malformed; --force starts the run over"):
-        go_on(street / "street.mp4", broken)
+    point = broken / "checkpoint.json"
+    text = point.read_text()
+    for damaged, said in (
+        (text.replace('"wall_s":', '"wall_t":'), "is damaged; --force starts the run over"),
+        (text.replace('"frames":', '"frames":1', 1), "is damaged"),
+        (text[:-100], "is not valid JSON"),
+        (text.replace('"version":2', '"version":1'), "is no checkpoint of version 2"),
+    ):
+        assert damaged != text
+        point.write_text(damaged)
+        with pytest.raises(FormatError, match=said):
+            go_on(street / "street.mp4", broken)
+    point.write_text(text)
+    assert go_on(street / "street.mp4", broken).stats.frames == 200
 
 
 def test_a_shortened_log_is_one_sentence(street, broken):

@@ -2,7 +2,8 @@
 
 checkpoint.json is plain JSON: "frames" (how many are done), "began" (what the run is made of, see
 `report.made_of`), "source", "associator", "log", "counts", "video" and "archive" (the state of each
-part after exactly these frames) and "stats". All that it speaks of is on the disk before it is.
+part after exactly these frames), "stats" and "sha256" of all before it, as it stands there. All
+that it speaks of is on the disk before it is.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from tracker.video.address import on_disk
 from tracker.video.images import is_image
 from tracker.video.picture import checksum
 
-FORMAT, VERSION = "tracker-checkpoint", 1
+FORMAT, VERSION = "tracker-checkpoint", 2
 NAME = "checkpoint.json"
+_REPORTED = {"source": str, "frames": int, "stopped": bool, "input": dict, "speed": dict}
 _LOOK = 1 << 20  # bytes at either end of a file
 _GLANCE, _SAMPLE = 1 << 11, 1000  # the same of an image, and of how many images at least
 _FEWEST = 12  # frames between two: some wait in memory until the video has their frames
@@ -175,7 +177,16 @@ def begin(path: Path, began: dict[str, Any]) -> None:
 
 def _to_text(frames: int, began: dict[str, Any], states: dict[str, Any]) -> str:
     content = {"format": FORMAT, "version": VERSION, "frames": frames, "began": began, **states}
+    text = _dump(content)
+    return f'{text[:-1]},"sha256":"{_digest(text)}"}}'
+
+
+def _dump(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:
@@ -190,12 +201,8 @@ def read(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise FormatError(f"{path}: is no checkpoint of version {VERSION}")
-    frames = content.get("frames")
-    needed = ("source", "associator", "log", "counts") if frames else ()
-    if not isinstance(frames, int) or not all(
-        isinstance(content.get(name), dict) for name in (*needed, "began", "stats")
-    ):
-        raise FormatError(f"{path}: is malformed; --force starts the run over")
+    if content.pop("sha256", None) != _digest(_dump(content)):
+        raise FormatError(f"{path}: is damaged; --force starts the run over")
     return content
 
 
@@ -214,7 +221,9 @@ def begun(folder: Path) -> Past | None:
     if (folder / "report.json").is_file():
         report = read_json(folder / "report.json")
         if report.get("finished"):
-            return Past(str(report.get("source")), report)
+            if any(not isinstance(report.get(key), kind) for key, kind in _REPORTED.items()):
+                raise FormatError(f"{folder / 'report.json'}: is malformed; --force starts over")
+            return Past(report["source"], report)
     return None
 
 
@@ -272,9 +281,10 @@ def _ends(path: Path, look: int) -> bytes:
 
 def check_finished(folder: Path, report: dict[str, Any], uri: str, config: RunConfig) -> None:
     """Raise ConfigError where the finished run in a folder is not the one that is asked for."""
-    before, now = report["input"].get("file") or {"uri": report["source"]}, fingerprint(uri)
+    before, now = report["input"].get("file"), fingerprint(uri)
+    before = before if isinstance(before, dict) else {}
     gone = len(now) == 1  # then its name must do; else it may have moved
-    if before["uri"] != now["uri"] if gone else {**before, "uri": ""} != {**now, "uri": ""}:
+    if before.get("uri") != now["uri"] if gone else {**before, "uri": ""} != {**now, "uri": ""}:
         raise ConfigError(
             f"{folder}: holds the finished run of {report['source']}; give {uri} another --output"
         )

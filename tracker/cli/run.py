@@ -193,7 +193,8 @@ def run(
                 past = begun(folder) if resume else None
                 if past and past.report:
                     check_finished(folder, past.report, uri, resolved)
-                    report, counts = past.report, read_json(folder / "counts.json")
+                    report = past.report
+                    counts = read_json(folder / "counts.json") if as_json else {}
                     if not (quiet or as_json):
                         sys.stderr.write(f"tracker: {folder}: is finished; --force does it again\n")
                 else:
@@ -222,7 +223,7 @@ def run(
                     sys.stdout.write(json.dumps(failure) + "\n")
                 continue
             broken_off |= report["stopped"]
-            losses += not report["input"]["complete"]
+            losses += not report["input"].get("complete")
             if as_json:
                 sys.stdout.write(json.dumps(_summary(folder, report, counts)) + "\n")
                 sys.stdout.flush()
@@ -297,8 +298,8 @@ def _summary(folder: Path, report: dict[str, Any], counts: dict[str, Any]) -> di
         "source": report["source"],
         "finished": report["finished"],
         "frames": report["frames"],
-        "input_complete": report["input"]["complete"],
-        "classes": counts["classes"],
-        "lines": counts["lines"],
+        "input_complete": report["input"].get("complete"),
+        "classes": counts.get("classes"),
+        "lines": counts.get("lines"),
         "speed": report["speed"],
     }

@@ -184,8 +184,8 @@ class VideoFile:
         codec = stream.codec_context
         if codec is None or not codec.width or not codec.height:
             raise SourceError(
-                f"{self.name}: the codec or the size of its pictures is unknown, or they are larger "
-                f"than source.max_pixels ({self._max_pixels}) allows"
+                f"{self.name}: the codec or the size of its pictures is unknown, or they are "
+                f"larger than source.max_pixels ({self._max_pixels}) allows"
             )
         if codec.width * codec.height > self._max_pixels:
             raise SourceError(
