@@ -16,6 +16,7 @@ from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import RunConfig
 from tracker.errors import ConfigError, ModelError, TrackerError, redact
 from tracker.formats import jsonl
+from tracker.formats.text import new_file, write_json
 from tracker.pipeline import RunStats, run, span, stream
 from tracker.report import made_of, run_toml, to_report
 from tracker.sinks.archive import ArchiveFile
@@ -158,7 +159,8 @@ def run_to_folder(
                 folder.clear()  # only from here on the run that was there is given up
                 if resumable:
                     checkpoint.begin(folder / checkpoint.NAME, began)
-                folder.write_text("run.toml", run_toml(uri, config, detector, started))
+                with new_file(folder / "run.toml") as file:
+                    file.write(run_toml(uri, config, detector, started))
             if archive and resumable:
                 spill = ArchiveFile(folder.path, archive, past and past["archive"])
             sinks = _build_sinks(folder, config, source, detector.categories, redact(uri), past)
@@ -188,7 +190,7 @@ def run_to_folder(
             notes = [note for note in said if note]
             file = began["source"]
             report = to_report(uri, file, source, detector, stats, error, notes, running=running)
-            folder.write_json("report.json", report)
+            write_json(folder / "report.json", report)
             return report
 
         refresh = Refresh(lambda: report_now(running=True))

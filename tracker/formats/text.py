@@ -46,6 +46,13 @@ def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file that people read, in one step; raise SinkError."""
+    with new_file(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
 def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str]]:
     """Yield line numbers from 1 and lines without their ends; raise FormatError.
 

@@ -11,7 +11,7 @@ from typing import Any
 from tracker.config import CountConfig
 from tracker.count.lines import Crossing, LineCounter, line_counter
 from tracker.count.totals import Totals
-from tracker.formats.text import new_file
+from tracker.formats.text import new_file, write_json
 from tracker.sinks.folder import GrowingFile, Refresh
 from tracker.types import FrameResult
 
@@ -150,9 +150,7 @@ class CountsSink:
 
     def _write_tables(self) -> None:
         self._write_table()
-        with new_file(self._folder / "counts.json") as file:
-            json.dump(self.summary(), file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        write_json(self._folder / "counts.json", self.summary())
 
     def _write_table(self) -> None:
         columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -13,10 +12,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tracker.errors import ConfigError, SinkError
-from tracker.formats.text import new_file
 
 if sys.platform != "win32":
     import fcntl
@@ -80,17 +78,6 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as exc:
             raise SinkError(f"{self.path}: cannot be cleared: {exc.strerror}") from exc
-
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Replace a JSON file in one step."""
-        with new_file(self.path / name) as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-
-    def write_text(self, name: str, content: str) -> None:
-        """Replace a text file in one step."""
-        with new_file(self.path / name) as file:
-            file.write(content)
 
     def release(self) -> None:
         """Let another run have the folder; safe to call twice."""
