@@ -283,6 +283,12 @@ def test_folder_names_are_safe(uri, name):
     assert folder_name(uri) == name
 
 
+def test_a_video_in_a_commands_place(tracker):
+    code, out, err = tracker("rtsp://me:secret@camera/1")
+    assert (code, out) == (2, "")
+    assert err == "tracker: a command must come first, as in: tracker run rtsp://***@camera/1\n"
+
+
 def test_no_two_videos_share_a_folder(tmp_path):
     folders = choose_folders(["a/x.mp4", "b/x.mp4"], tmp_path, None, replace=False)
     assert len(set(folders)) == 2

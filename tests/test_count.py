@@ -1,14 +1,17 @@
 import itertools
 
+import numpy as np
 import pytest
 import scene as scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracker.config import CountConfig
 from tracker.count.lines import Line, LineCounter, resolve_lines
 from tracker.count.totals import Totals
 from tracker.formats.rows import Row, to_tracks
-from tracker.types import Tracks
+from tracker.sinks.counts import CountsSink
+from tracker.types import Detections, Frame, FrameResult, Tracks
 
 
 def at(*objects):
@@ -158,6 +161,21 @@ def test_predicted_objects_are_not_seen():
     totals = Totals(bin_s=10)
     totals.update(to_tracks([Row(1, 1, 0.9, (0, 0, 5, 5), source=-1)]), 0.0)
     assert not totals.objects
+
+
+def test_bins_keep_their_times_through_the_night(tmp_path):
+    counts = CountsSink(tmp_path, ("person",), CountConfig(bin_s=0.25))
+    image = np.zeros((4, 4, 3), np.uint8)
+    for index, time in enumerate((0.0, 10_000.25, 1_000_000.5)):
+        tracks = at((1, 0, 0, 0))
+        counts.write(FrameResult(Frame(index, time, image), Detections.empty(), tracks))
+    counts.close()
+    lines = (tmp_path / "counts.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines] == [
+        ["0", "0.25"],
+        ["10000.25", "10000.5"],
+        ["1000000.5", "1000000.75"],
+    ]
 
 
 @pytest.mark.parametrize("bin_s", [0.1, 0.3, 0.7, 1 / 3, 1.1])

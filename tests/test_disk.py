@@ -1,5 +1,6 @@
 """A disk that fills up: what is said, and what survives."""
 
+import errno
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import av
 import pytest
 import stubbed
 
+from tracker import checkpoint
 from tracker.assemble import run_to_folder
 from tracker.config import load_config
 from tracker.errors import SinkError
@@ -113,9 +115,9 @@ def test_what_will_not_fit_is_said_long_before(street, tmp_path, monkeypatch, ca
     assert not caplog.messages
 
 
-def test_a_folder_that_vanishes_ends_the_run(street, tmp_path, monkeypatch):
+@pytest.mark.parametrize("settings", [[], ["output.refine=true"]], ids=str)
+def test_a_folder_that_vanishes_ends_the_run(street, tmp_path, settings):
     """Open files could be written to the end of the night, and nobody would find them."""
-    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
     before, run = descriptors(), tmp_path / "run"
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
     seen = []
@@ -127,11 +129,107 @@ def test_a_folder_that_vanishes_ends_the_run(street, tmp_path, monkeypatch):
 
     with pytest.raises(SinkError, match=r"run: is gone, removed or with its disk"):
         run_to_folder(
-            str(street), load_config(None, []), run, get_detector=lambda: detector, on_result=vanish
+            str(street),
+            load_config(None, settings),
+            run,
+            get_detector=lambda: detector,
+            on_result=vanish,
         )
-    assert len(seen) == 60
+    assert len(seen) in (60, 61)
     assert not run.exists()
     assert descriptors() == before
+
+
+def test_a_folder_made_anew_is_another_runs(street, tmp_path, monkeypatch):
+    """Somebody removes the folder and starts over while the first run is still at it."""
+    monkeypatch.setattr("tracker.sinks.folder._REFRESH_S", 1000.0)  # it sees it at the next frame
+    run, seen = tmp_path / "run", []
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+
+    def start_over(result, _):
+        seen.append(result.frame.index)
+        if len(seen) == 60:
+            shutil.rmtree(run)
+            track(street, run)
+
+    with pytest.raises(SinkError, match="is gone, removed or with its disk"):
+        run_to_folder(
+            str(street),
+            load_config(None, ["output.checkpoint_s=0.1"]),
+            run,
+            get_detector=lambda: detector,
+            on_result=start_over,
+        )
+    assert len(list(jsonl.read(run / "tracks.jsonl").frames)) == 200
+    assert json.loads((run / "counts.json").read_text())["frames"] == 200
+    assert json.loads((run / "report.json").read_text())["finished"]
+    assert len(list(open_source(run / "video.mp4"))) == 200
+    assert not [path.name for path in run.iterdir() if "part" in path.name]
+
+
+def test_a_dead_disk_ends_the_run(street, tmp_path, monkeypatch):
+    """Every write fails, and even to ask for its size: an error, and the first one, in time."""
+    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    before, seen = descriptors(), []
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def die(result, _):
+        seen.append(result.frame.index)
+        if len(seen) == 60:
+            monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", fail)
+            monkeypatch.setattr("tracker.sinks.folder.os.write", fail)
+            monkeypatch.setattr(Path, "replace", fail)
+            monkeypatch.setattr(Path, "is_dir", fail)
+
+    with pytest.raises(SinkError, match="its disk cannot be reached: Input/output error"):
+        run_to_folder(
+            str(street),
+            load_config(None, []),
+            tmp_path / "run",
+            get_detector=lambda: detector,
+            on_result=die,
+        )
+    monkeypatch.undo()
+    assert len(seen) == 60
+    assert descriptors() == before
+
+
+def test_a_checkpoint_that_fails_once_is_told_and_made_up_for(
+    street, tmp_path, monkeypatch, caplog
+):
+    write, calls = checkpoint._write, []
+
+    def fail_second(path, text):
+        calls.append(path)
+        if len(calls) == 2:
+            raise SinkError(f"{path}: cannot be written: No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(checkpoint, "_write", fail_second)
+    settings = ["output.video=false", "output.checkpoint_s=0.0"]
+    assert track(street, tmp_path / "run", *settings).stats.frames == 200
+    assert len(calls) > 4
+    assert [text for text in caplog.messages if "goes on from before" in text] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_the_second_log_of_refine_is_foreseen(tmp_path, monkeypatch):
+    (tmp_path / "tracks.jsonl.part").write_bytes(bytes(1_000_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(
+        "tracker.sinks.folder.shutil.disk_usage", lambda _: usage._replace(free=115_000_000)
+    )
+    for refines, warned in ((False, False), (True, True)):
+        guard = SpaceGuard(tmp_path, 100.0, refines=refines)
+        (tmp_path / "tracks.jsonl.part").write_bytes(b"")
+        guard.check(1, 1000)
+        (tmp_path / "tracks.jsonl.part").write_bytes(bytes(1_000_000))
+        guard.check(101, 1000)  # 9 MB more will come, or twice that
+        assert guard._warned is warned
 
 
 def test_a_video_is_copied_before_it_goes_on(street, tmp_path, monkeypatch):

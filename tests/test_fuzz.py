@@ -64,11 +64,11 @@ def read_report(path):
     path.replace(path.with_name("report.json"))
     past = checkpoint.begun(path.parent)
     if past and past.report:
-        checkpoint.check_finished(path.parent, past.report, "-", load_config(None))
+        checkpoint.check_finished(path.parent, past.report, "gone.mp4", load_config(None))
 
 
 REPORT = """{"version": 1, "source": "street.mp4", "finished": true, "stopped": false, "frames": 5,
-"input": {"file": {"uri": "-"}, "complete": true}, "speed": {"fps": 3.0}}
+"input": {"file": {"uri": "PLACE"}, "complete": true}, "speed": {"fps": 3.0}}
 """
 DETECTIONS = """1,-1,10.5,20,30,40,0.9,-1,-1,-1
 1,-1,15,25,30,40,0.4,-1,-1,-1
@@ -106,7 +106,11 @@ def seeds(folder):
     checkpoint.begin(folder / "good.json", {"source": {"uri": "street.mp4", "bytes": 5}})
     point = (folder / "good.json").read_bytes()
     found["checkpoint"] = (checkpoint.read, ".json", point)
-    found["report"] = (read_report, ".json", REPORT.encode())
+    found["report"] = (
+        read_report,
+        ".json",
+        REPORT.replace("PLACE", str(Path("gone.mp4").absolute())).encode(),
+    )
     return found
 
 

@@ -106,4 +106,9 @@ def test_redaction():
     hidden = redact(foscam)
     assert hidden.startswith("http://h/videostream.cgi?loginuse=***&loginpas=***&pw=***&key1=***")
     assert not any(secret in hidden for secret in ("=me", "=pw", "=1", "=2", "=3"))
+    assert redact("http://h/x?u=me&p=pw&up=1&jwt=ey.J") == "http://h/x?u=***&p=***&up=1&jwt=***"
+    camera = "rtsp://h:554/user=admin_password=tlJwpbo6_channel=1_stream=0.sdp: no answer"
+    assert redact(camera) == "rtsp://h:554/user=*** no answer"
+    assert redact("rtsp:/me:secret@camera/1") == "rtsp:/***@camera/1"
+    assert redact("/data/user=3/a.mp4") == "/data/user=3/a.mp4"
     assert redact("street.mp4: mail me@example.org") == "street.mp4: mail me@example.org"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
@@ -18,10 +20,12 @@ import stubbed
 from conftest import ROOT, TINY_MODEL
 from PIL import Image
 
+from tracker import checkpoint
 from tracker.assemble import run_to_folder
 from tracker.config import CountConfig, load_config
-from tracker.errors import ConfigError, FormatError, SinkError
+from tracker.errors import ConfigError, FormatError, SinkError, TrackerError
 from tracker.formats import jsonl
+from tracker.report import made_of
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.folder import GrowingFile
 from tracker.types import Detections, Frame, FrameResult, Tracks
@@ -49,20 +53,27 @@ def track(video, folder, *settings, until=None, resume=False, batch=4):
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.002)
     detector.batch_size = batch
     detect = detector.detect
+    seen = []
 
     def detect_until(frames):
+        seen.append(frames[0].index)
         if until is not None and frames[-1].index >= until:
             raise BrokenOffError
         return detect(frames)
 
     detector.detect = detect_until
     config = load_config(None, [LINE, OFTEN, *settings])
+    done = 0
+    with suppress(FileNotFoundError, ValueError):
+        done = frames_done(folder) if resume else 0
     try:
         return run_to_folder(
             str(video), config, folder, get_detector=lambda: detector, resume=resume
         )
     except BrokenOffError:
         return None
+    finally:
+        assert seen[:1] in ([], [done])  # it went on from there, and did not start over
 
 
 def frames_done(folder):
@@ -142,7 +153,6 @@ def test_refined_tracks_are_the_same_too(street, tmp_path):
         assert (run / "archive.jsonl").exists() == (until is not None)
     for name in (*SAME, "tracks-refined.jsonl"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    (run / "archive.jsonl").unlink(missing_ok=True)
 
 
 def kill_and_resume(street, run, kills, pause, *settings):
@@ -369,6 +379,112 @@ def test_other_pictures_of_the_same_names_and_sizes(tmp_path):
     assert json.loads((run / "report.json").read_text())["frames"] == 40
 
 
+def test_killed_before_the_first_checkpoint(street, tmp_path):
+    """Whatever a kill in the first moments leaves, --resume starts, and refuses another video."""
+    video, run = street / "street.mp4", tmp_path / "run"
+    track(video, run, "output.video=false", until=0)
+    assert not run.exists()
+    run.mkdir()
+    (run / "run.toml").write_text("# written first\n")
+    (run / "checkpoint.json.part").write_text("{")
+    track(video, run, "output.video=false", until=3, resume=True)
+    assert not list(run.iterdir())  # broken off in good order before the first frame
+    begin = checkpoint.begin
+    made = json.loads((street / "whole" / "report.json").read_text())["input"]["file"]
+    began = began_with(video, "output.video=false")
+    assert began["source"] == made
+    begin(run / "checkpoint.json", began)
+    (run / "tracks.jsonl.part").write_text("a line of a frame that no checkpoint has\n" * 9)
+    for settings in (["output.video=true"], ["output.video=false", "tracker.new_score=0.7"]):
+        with pytest.raises(ConfigError, match="cannot be resumed: settings"):
+            track(video, run, *settings, resume=True)
+    with pytest.raises(ConfigError, match=r"cannot be resumed: source\.bytes"):
+        go_on(street / "whole" / "video.mp4", run)
+    assert go_on(video, run).stats.frames == 200
+    check_same(run, street / "whole", video=False)
+
+
+def began_with(video, *settings):
+    """Return what a run that begins now is made of."""
+    detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+    config = load_config(None, [LINE, OFTEN, *settings])
+    return made_of(checkpoint.fingerprint(str(video)), config, detector)
+
+
+def test_force_gives_nothing_up_before_the_first_frame(street, tmp_path):
+    run, video = tmp_path / "run", street / "street.mp4"
+    shutil.copytree(street / "whole", run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def force(*settings):
+        detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
+        config = load_config(None, list(settings))
+        return run_to_folder(str(video), config, run, get_detector=lambda: detector, replace=True)
+
+    for wrong in ("count.lines.a=[5000,0,6000,0]", "source.start=9999"):
+        with pytest.raises(TrackerError):
+            force(wrong)
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    force("output.video=false")
+    assert {path.name for path in run.iterdir()} == {
+        *("tracks.jsonl", "counts.json", "counts.csv", "report.json", "run.toml")
+    }
+
+
+def test_force_starts_a_resumed_run_over(street, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(street / "whole", run)
+    assert finish("-q", "--resume", run, "--force", "-s", "output.checkpoint_s=0.0")[0] == 0
+    for name in SAME:
+        assert (run / name).read_bytes() == (street / "whole" / name).read_bytes()
+    assert (run / "report.json").read_bytes() != (street / "whole" / "report.json").read_bytes()
+
+
+def test_a_finished_run_is_known_from_everywhere(street, tmp_path, tracker, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(street / "whole", run)
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps(report | {"source": "street.mp4"}))
+    monkeypatch.chdir("/")
+    code, _, said = tracker("run", "--resume", run)
+    assert (code, "is finished" in said) == (0, True)
+    report["input"]["file"] = {"uri": "http://camera/get?key=***"}
+    (run / "report.json").write_text(json.dumps(report | {"source": "http://camera/get?key=***"}))
+    code, _, said = tracker("run", "http://camera/get?key=tuesday", "--resume", run)
+    assert code == 2  # what a URL shows today is not known to be the same
+    assert "holds the finished run of http://camera/get?key=***" in said
+
+
+def test_a_refused_resume_leaves_no_trace(street, tmp_path):
+    run, video = tmp_path / "run", street / "street.mp4"
+    track(video, run, until=70)
+    log = (run / "tracks.jsonl").read_bytes()
+    (run / "tracks.jsonl").write_bytes(log[:500])
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(SinkError, match="is shorter than when it was left"):
+        track(video, run, resume=True)
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    names = {name.removesuffix(".part"): content for name, content in before.items()}
+    left = {path.name.removesuffix(".part"): path.read_bytes() for path in run.iterdir()}
+    assert left.keys() == names.keys()
+    assert left["video.mp4"] == names["video.mp4"]
+    (run / "tracks.jsonl").unlink(missing_ok=True)
+    (run / "tracks.jsonl.part").write_bytes(log)
+    assert track(video, run, resume=True).stats.frames == 200
+    check_same(run, street / "whole")
+
+
+def test_weights_are_found_from_everywhere(street, tmp_path, tracker, monkeypatch):
+    (tmp_path / "my.pth").write_bytes(b"")
+    (tmp_path / "my.py").write_text("")
+    found = load_config(None, ["detector.weights=my.pth", "detector.model=my.py:build"])
+    monkeypatch.chdir(tmp_path)
+    assert found.anchored().detector.weights == str(tmp_path / "my.pth")
+    assert found.anchored().detector.model == f"{tmp_path / 'my.py'}:build"
+    assert load_config(None).anchored() == load_config(None)
+
+
 def test_several_videos_are_resumed_together(street, make_video, tmp_path):
     """One is done, one was broken off, one is no video, one has not begun."""
     out = tmp_path / "out"
@@ -388,6 +504,8 @@ def test_several_videos_are_resumed_together(street, make_video, tmp_path):
     assert (out / "done" / "report.json").stat().st_mtime_ns == stamp
     check_same(out / "street", street / "whole", video=False)
     assert json.loads((out / "new" / "report.json").read_text())["frames"] == 10
+    assert finish(done, "--resume", out, *settings)[0] == 0  # a pattern may fit one of them
+    assert not (out / "run.toml").exists()
     code, said = finish(done, new, "--resume", out / "done", *settings)
     assert code == 2
     assert "is the folder of one run" in said
@@ -402,8 +520,11 @@ def test_what_is_not_a_runs_own_is_not_overwritten(street, tmp_path):
         with pytest.raises(ConfigError, match="holds no checkpoint"):
             track(source, name, resume=True)
     config = load_config(None, [])
-    with pytest.raises(ConfigError, match="would be overwritten"):
-        run_to_folder(str(video), config, folder, get_detector=stubbed.BlankDetector, replace=True)
+    for name in ("video.mp4", "video.part.mp4"):
+        own = str(video.rename(folder / name))
+        with pytest.raises(ConfigError, match="would be overwritten"):
+            run_to_folder(own, config, folder, get_detector=stubbed.BlankDetector, replace=True)
+        Path(own).rename(video)
     assert video.read_bytes() == (street / "street.mp4").read_bytes()
     assert [path.name for path in folder.iterdir()] == ["video.mp4"]
 

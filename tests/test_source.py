@@ -342,15 +342,23 @@ def serve(make_video):
             if self.headers.get("Authorization") is None and "private" in self.path:
                 self.send_error(401)
                 return
+            files = self.server.files
+            content = files.get(self.path) if files else data
+            if content is None:
+                self.send_error(404)
+                return
             self.send_response(200)
+            if files:
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(content)
 
         def log_message(self, *args):
             pass
 
-    def start():
+    def start(files=None):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.files = files
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server.server_address[1]
@@ -370,6 +378,20 @@ def test_a_stream_gives_frames_and_its_end_is_a_fault(serve, grey):
             frames.append(frame)
     assert grey(frames) == [k % 24 for k in range(30)]
     assert [f.time for f in frames] == pytest.approx([k / 10 for k in range(30)], abs=1e-3)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_url_that_gives_less_than_it_declares_says_so(make_video, serve, missing):
+    """A playlist of two pieces of two seconds, of which one may be missing."""
+    piece = make_video(name="piece.ts", frames=20).read_bytes()
+    entry = "#EXTINF:2.0,\n{}.ts\n"
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n"
+    both = entry.format("a") + "#EXT-X-DISCONTINUITY\n" + entry.format("none" if missing else "b")
+    playlist = f"{head}{both}#EXT-X-ENDLIST\n".encode()
+    port = serve({"/x.m3u8": playlist, "/a.ts": piece, "/b.ts": piece})
+    source, frames = read(f"http://127.0.0.1:{port}/x.m3u8")
+    assert (len(frames), source.info.live) == ((20, False) if missing else (40, False))
+    assert source.report.notes == (["the video ends at 2.0 s of 4.0 s"] if missing else [])
 
 
 @pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "hunter2@"])
@@ -397,6 +419,7 @@ def test_a_password_never_appears(serve, password):
     with pytest.raises(SourceError) as error:
         open_source(url, SourceConfig(open_timeout_s=2, read_timeout_s=2))
     text = str(error.value)
+    assert error.value.__context__ is None  # which would have the address
     assert "cannot be opened" in text
     assert "***@" in text
     for part in (password, "operator", "cret"):
@@ -532,6 +555,27 @@ def test_a_folder_of_images_goes_on(tmp_path):
     write_images(tmp_path, [f"{k}.png" for k in range(9)])
     (tmp_path / "3.png").write_bytes(b"no picture")
     assert check_going_on(tmp_path) == 8
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_pictures_of_one_time_go_on(tmp_path, moving):
+    """Every time twice, as some recorders write: of what looks the same one is not the other."""
+    path = tmp_path / "twins.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuvj420p"
+        for k in range(40):
+            image = np.full((72, 96, 3), 40 + 4 * k if moving else 60, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p")
+            frame.pts = k
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = k // 2
+                output.mux(packet)
+    frames, _ = everything(open_source(path))
+    assert len(frames) == 40
+    for k in (10, 11, 20, 21, 37):
+        rest, _ = everything(open_source(path, None, frames[k][1]))
+        assert [what(frame) for frame in rest] == [what(frame) for frame in frames[k + 1 :]], k
 
 
 def test_another_video_is_refused(make_video):

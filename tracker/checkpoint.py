@@ -11,11 +11,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +34,7 @@ NAME = "checkpoint.json"
 _REPORTED = {"source": str, "frames": int, "stopped": bool, "input": dict, "speed": dict}
 _LOOK = 1 << 20  # bytes at either end of a file
 _GLANCE, _SAMPLE = 1 << 11, 1000  # the same of an image, and of how many images at least
+log = logging.getLogger(__name__)
 _FEWEST = 12  # frames between two: some wait in memory until the video has their frames
 _SHARE = 0.05  # of the time that checkpoints may take
 
@@ -88,6 +88,7 @@ class Checkpointer:
         self._last = time.monotonic()
         self._cost = 0.0  # s, of the latest one
         self._over = False  # an output has failed: what comes now is not all on the disk
+        self._failing = False  # the latest checkpoint could not be written
 
     # ---- in the tracker's place -------------------------------------------------------------
 
@@ -131,10 +132,12 @@ class Checkpointer:
         began = time.monotonic()
         try:
             self._take(result)
-        except SinkError:
+        except SinkError as exc:
             self._over = True
             self._states.clear()
             self._waiting.clear()
+            log.warning("%s; no checkpoint is taken any more", exc)
+        self._publish_safe()
         if self._waiting or self._states:
             self._cost = max(self._cost, time.monotonic() - began)
 
@@ -147,12 +150,10 @@ class Checkpointer:
             if mark is not None:
                 mark["picture"] = checksum(result.frame.image)
                 self._waiting.append((self._written, self._content(mark, state)))
-        self._publish_safe()
 
     def close(self) -> None:
         """Write down what the sinks have finished."""
-        with suppress(SinkError):
-            self._publish_safe()
+        self._publish_safe()
 
     def _publish_safe(self) -> None:
         """Write the newest state of which every frame is on the disk."""
@@ -160,8 +161,15 @@ class Checkpointer:
         newest = None
         while self._waiting and self._waiting[0][0] <= durable:
             _, newest = self._waiting.popleft()
-        if newest:
+        if not newest:
+            return
+        try:
             _write(self._path, newest)
+            self._failing = False
+        except SinkError as exc:  # the next one may get through
+            if not self._failing:
+                log.warning("%s; a run that is killed now goes on from before", exc)
+            self._failing = True
 
     def _content(self, mark: dict[str, Any], associator: dict[str, Any]) -> str:
         parts = {**self._parts, "archive": self._spill} if self._spill else self._parts
@@ -190,10 +198,8 @@ def _digest(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with new_file(path) as file:
+    with new_file(path, durable=True) as file:
         file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -223,27 +229,28 @@ def begun(folder: Path) -> Past | None:
         if report.get("finished"):
             if any(not isinstance(report.get(key), kind) for key, kind in _REPORTED.items()):
                 raise FormatError(f"{folder / 'report.json'}: is malformed; --force starts over")
-            return Past(report["source"], report)
+            file = report["input"].get("file")
+            named = file.get("uri") if isinstance(file, dict) else None
+            return Past(str(named or report["source"]), report)
     return None
 
 
 def find(folder: Path) -> dict[str, Any] | None:
-    """Return the checkpoint of the run in a folder; None if there is nothing to go on from yet.
+    """Return the checkpoint of the run in a folder; None if there is none and nothing else either.
 
     Raises ConfigError where the run is finished or cannot go on, FormatError.
     """
     if (folder / NAME).is_file():
-        content = read(folder / NAME)
-        return content if content["frames"] else None
+        return read(folder / NAME)
     if (folder / "report.json").is_file():
         finished = read_json(folder / "report.json").get("finished")
         raise ConfigError(
             f"{folder}: the run is finished, there is nothing to resume; --force does it again"
             if finished
-            else f"{folder}: cannot be resumed: runs of cameras and of standard input leave no "
-            "checkpoint; --force does it again"
+            else f"{folder}: cannot be resumed: it has no {NAME}, as those of cameras, URLs and "
+            "standard input have none; --force does it again"
         )
-    if present_in(folder):
+    if present_in(folder) not in ([], ["run.toml"]):  # which comes before the first checkpoint
         raise ConfigError(
             f"{folder}: holds no {NAME}, so it cannot be resumed; --force starts over"
         )
@@ -279,12 +286,14 @@ def _ends(path: Path, look: int) -> bytes:
         return first + file.read(look)
 
 
-def check_finished(folder: Path, report: dict[str, Any], uri: str, config: RunConfig) -> None:
-    """Raise ConfigError where the finished run in a folder is not the one that is asked for."""
-    before, now = report["input"].get("file"), fingerprint(uri)
-    before = before if isinstance(before, dict) else {}
-    gone = len(now) == 1  # then its name must do; else it may have moved
-    if before.get("uri") != now["uri"] if gone else {**before, "uri": ""} != {**now, "uri": ""}:
+def check_finished(
+    folder: Path, report: dict[str, Any], uri: str | None, config: RunConfig
+) -> None:
+    """Raise ConfigError where the finished run in a folder is not the one that is asked for.
+
+    `uri` is None where no video is named, only the run.
+    """
+    if uri is not None and not _is_of(report, uri):
         raise ConfigError(
             f"{folder}: holds the finished run of {report['source']}; give {uri} another --output"
         )
@@ -295,6 +304,16 @@ def check_finished(folder: Path, report: dict[str, Any], uri: str, config: RunCo
                 f"{folder}: holds a run that was finished with other settings: {found}; give "
                 "another --output, or --force to do it again"
             )
+
+
+def _is_of(report: dict[str, Any], uri: str) -> bool:
+    """Whether a finished run is known to be that of a video."""
+    before, now = report["input"].get("file"), fingerprint(uri)
+    if on_disk(uri) is None or not isinstance(before, dict):
+        return False  # what a URL shows today may be something else
+    if len(now) == 1:  # the file is gone: its name must do
+        return bool(before.get("uri") == now["uri"])
+    return {**before, "uri": ""} == {**now, "uri": ""}  # it may have moved
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -222,7 +222,7 @@ class OutputConfig(Section):
     trail_s: Seconds = 2.0  # length of the path drawn behind an object
     panel: bool = True  # draw the counts panel
     least_free_mb: Annotated[float, Field(ge=0)] = 100.0  # of the disk; below, a run is stopped
-    checkpoint_s: Seconds = 2.0  # a run that was killed goes on from so long before, at most
+    checkpoint_s: Seconds = 2.0  # between two; with a video they lag by up to 50 frames
 
 
 class RunConfig(Section):
@@ -234,6 +234,16 @@ class RunConfig(Section):
     refine: RefineConfig = RefineConfig()
     count: CountConfig = CountConfig()
     output: OutputConfig = OutputConfig()
+
+    def anchored(self) -> RunConfig:
+        """Return the settings with the files that they name by their whole paths."""
+        detector, whole = self.detector, dict[str, str]()
+        if Path(detector.weights).is_file():
+            whole["weights"] = str(Path(detector.weights).absolute())
+        module, _, function = (detector.model or "").rpartition(":")
+        if Path(module).is_file():
+            whole["model"] = f"{Path(module).absolute()}:{function}"
+        return self.model_copy(update={"detector": detector.model_copy(update=whole)})
 
     def telling(self) -> dict[str, Any]:
         """Return the settings that change what a run writes, as JSON types."""

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 
-_USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\r\n]*@", re.IGNORECASE)
+_USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]+:/+)[^\r\n]*@", re.IGNORECASE)
+_NAMES = "pas|pw|psk|token|jwt|secret|auth|key|sig|cred|user?|usr|login"
 _SECRET_PARAMETER = re.compile(
-    r"([?&;#][\w.-]*(?:pas|pw|psk|token|secret|auth|key|sig|cred|user?|usr|login)[\w.-]*=)"
-    r"[^&\s]*",
-    re.IGNORECASE,
+    rf"([?&;#](?:[\w.-]*(?:{_NAMES})[\w.-]*|[up])=)[^&\s]*", re.IGNORECASE
 )
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]+://\S*", re.IGNORECASE)
+_SECRET_IN_PATH = re.compile(rf"([/_,][a-z0-9.-]*(?:{_NAMES})[a-z0-9.-]*=).*", re.IGNORECASE)
 
 
 class TrackerError(Exception):
@@ -62,4 +63,6 @@ def redact(text: str) -> str:
     `@` of the line goes: where a path or the text behind has an `@` too, that hides too much,
     never too little.
     """
-    return _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
+    text = _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
+    # Some cameras take them in the path: rtsp://camera/user=admin_password=secret_channel=1
+    return _URL.sub(lambda url: _SECRET_IN_PATH.sub(r"\1***", url[0]), text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from tracker.cli.export import export
 from tracker.cli.models import models
 from tracker.cli.run import run
 from tracker.cli.train import train
-from tracker.errors import TrackerError, redact
+from tracker.errors import ConfigError, TrackerError, redact
 
 app = typer.Typer(
     name="tracker",
@@ -54,9 +55,18 @@ def _common(
     """Find, track and count objects in video with Mask R-CNN."""
 
 
+def _refuse_videos(arguments: list[str]) -> None:
+    """Raise ConfigError where a video stands in a command's place: it may hold a password."""
+    first = arguments[0] if arguments else ""
+    commands = {one.callback.__name__ for one in app.registered_commands if one.callback}
+    if first not in commands and ("://" in first or Path(first).is_file()):
+        raise ConfigError(f"a command must come first, as in: tracker run {first}")
+
+
 def main() -> None:
     """Run the command; what a user can mend is one line on standard error and exit code 2."""
     try:
+        _refuse_videos(sys.argv[1:])
         app()
     except TrackerError as exc:
         sys.stderr.write(f"tracker: {redact(str(exc))}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracker.errors import ConfigError, redact
+from tracker.video.address import on_disk
 
 
 def choose_folders(
@@ -12,11 +13,13 @@ def choose_folders(
 ) -> list[Path]:
     """Return a folder for each video; no two are the same, none of an earlier run is reused.
 
-    `output`, or `resume`, is the folder of a single video's run, and of several videos' folders.
+    `output`, or `resume`, is the folder of a single video's run, and of several videos' folders;
+    `resume` also of a single one, where it is what holds run folders.
     Raises ConfigError where it cannot be.
     """
     named = resume or output
-    if named is not None and len(videos) == 1:
+    together = resume and not (resume / "run.toml").exists() and any(resume.glob("*/run.toml"))
+    if named is not None and len(videos) == 1 and not together:
         return [named]
     if resume and (resume / "run.toml").is_file():
         raise ConfigError(
@@ -37,7 +40,7 @@ def choose_folders(
 
 def folder_name(uri: str) -> str:
     """Return a safe folder name for a source."""
-    text = {"-": "stdin"}.get(uri) or redact(uri)
+    text = {"-": "stdin"}.get(uri) or redact(on_disk(uri) or uri)
     if "://" in text:
         text = text.partition("://")[2].replace("***@", "").partition("?")[0]
         text = text.strip("/").replace("/", "-")

@@ -168,9 +168,10 @@ def run(
         *(settings or ()),
     ]
     videos = videos or []
+    named, goes_on = bool(videos), resume is not None and not force
     if resume is not None:
-        if output is not None or force:
-            raise ConfigError("--resume goes without --output and --force")
+        if output is not None:
+            raise ConfigError("--resume goes without --output: it names the folder itself")
         if not videos and (past := begun(resume)):
             videos = [past.uri]
     if not videos:
@@ -180,7 +181,7 @@ def run(
     if resume is not None and config is None:
         made = [str(path) for folder in folders if (path := folder / "run.toml").is_file()]
         config = made[0] if made else None
-    resolved = load_config(find_config(config), overrides)
+    resolved = load_config(find_config(config), overrides).anchored()
     load = cache(lambda: load_detector(resolved))  # one model for all videos
     failures, losses, broken_off = 0, 0, False
     with Signals() as signals:
@@ -190,9 +191,9 @@ def run(
                 break
             progress = Progress(uri, show=not (quiet or as_json))
             try:
-                past = begun(folder) if resume else None
+                past = begun(folder) if goes_on else None
                 if past and past.report:
-                    check_finished(folder, past.report, uri, resolved)
+                    check_finished(folder, past.report, uri if named else None, resolved)
                     report = past.report
                     counts = read_json(folder / "counts.json") if as_json else {}
                     if not (quiet or as_json):
@@ -205,7 +206,7 @@ def run(
                             folder,
                             get_detector=progress.while_loading(load),
                             replace=force,
-                            resume=resume is not None,
+                            resume=goes_on,
                             on_start=progress.when_started(frames_flow),
                             on_result=progress.advance,
                             should_stop=signals.stopped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,17 +16,21 @@ LARGEST_JSON = 4 << 30  # bytes
 
 
 @contextmanager
-def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def new_file(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
     """Open NAME.part for writing and rename it when the block ends well; raise SinkError.
 
-    A link is followed; a device or a pipe, as /dev/stdout, is written as it is.
+    A link is followed; a device or a pipe, as /dev/stdout, is written as it is. A `durable` file is
+    on the disk before it has its name.
     """
-    if not path.name or path.is_dir():
-        raise SinkError(f"{path}: is a folder, a file must have a name")
-    path = path.resolve() if path.is_symlink() else path
-    if not path.parent.is_dir():
-        raise SinkError(f"{path}: cannot be written: its folder does not exist")
-    special = path.exists() and not path.is_file()
+    try:
+        if not path.name or path.is_dir():
+            raise SinkError(f"{path}: is a folder, a file must have a name")
+        path = path.resolve() if path.is_symlink() else path
+        if not path.parent.is_dir():
+            raise SinkError(f"{path}: cannot be written: its folder does not exist")
+        special = path.exists() and not path.is_file()
+    except OSError as exc:  # the disk is gone
+        raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
     part = path if special else path.with_name(path.name + ".part")
     encoding = None if "b" in mode else "utf-8"
     newline = None if "b" in mode else ""
@@ -33,6 +38,9 @@ def new_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         with part.open(mode, encoding=encoding, newline=newline, errors=errors) as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if not special:
             part.replace(path)
     except OSError as exc:

@@ -75,6 +75,10 @@ class CountsSink:
             return
         self._write_tables()
 
+    def abandon(self) -> None:
+        """Let `close` write nothing: the folder is another run's by now."""
+        self._frames = 0
+
     def state(self) -> dict[str, Any] | None:
         """Return what counting on needs, as JSON types; the events are on the disk by then."""
         if self._lines is None:
@@ -168,10 +172,15 @@ class CountsSink:
                 crossed = self._crossings_per_bin.get((number, label), {})
                 table.writerow(
                     [
-                        f"{number * width:g}",
-                        f"{(number + 1) * width:g}",
+                        _seconds(number * width),
+                        _seconds((number + 1) * width),
                         self._categories[label],
                         *seen.get((number, label), (0, 0, 0)),
                         *(crossed.get(column, 0) for column in columns),
                     ]
                 )
+
+
+def _seconds(value: float) -> str:
+    """Return a time as short as it can be without loss of a us."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -38,11 +39,19 @@ FILES = (
 )
 _TELLING = ("report.json", "checkpoint.json")
 _GROWING = ("tracks.jsonl.part", "events.jsonl.part", "archive.jsonl.part", "video.part.mp4")
-_UNFINISHED = (*(f"{name}.part" for name in FILES), "video.part.mp4", "video.joined.part.mp4")
+_REPLACED = tuple(f"{name}.part" for name in FILES if f"{name}.part" not in _GROWING)
+_UNFINISHED = (*_GROWING, "video.joined.part.mp4")
+_OLD = ".old"  # behind the names of a run's files until the one that replaces it has a frame
+
+
+def is_own(path: Path, folder: Path) -> bool:
+    """Whether this is a file that a run in `folder` would write or remove."""
+    names = (*FILES, *_UNFINISHED, *_REPLACED)
+    return path.resolve() in {(folder / name).resolve() for name in names}
 
 
 def present_in(folder: Path) -> list[str]:
-    """Return which files of a run, whole or in part, are in a folder."""
+    """Return which files of a run are in a folder; not what a kill left of a replacement."""
     return [name for name in (*FILES, *_UNFINISHED) if (folder / name).exists()]
 
 
@@ -70,26 +79,47 @@ class RunFolder:
         """Return the path of one of the run's files."""
         return self.path / name
 
-    def clear(self) -> None:
-        """Remove the run that was there; to be called when the new one is sure to begin."""
+    def set_aside(self) -> None:
+        """Put the run that was there aside, until `settle` or `discard`; raise SinkError."""
         try:
             # What says that the run is finished or can go on goes before what it speaks of.
             for name in sorted(self._old, key=lambda name: name not in _TELLING):
-                (self.path / name).unlink(missing_ok=True)
+                aside = self.path / f"{name}{_OLD}"
+                if aside.exists():  # a kill kept an even older run from coming back
+                    (self.path / name).unlink()
+                else:
+                    (self.path / name).replace(aside)
         except OSError as exc:
             raise SinkError(f"{self.path}: cannot be cleared: {exc.strerror}") from exc
+
+    def settle(self) -> None:
+        """Give up the run that was there: the new one has done its first frame."""
+        for name in (*FILES, *_UNFINISHED):
+            with suppress(OSError):
+                (self.path / f"{name}{_OLD}").unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise SinkError where the folder is this run's no more."""
+        if self._lock and not os.fstat(self._lock.fileno()).st_nlink:
+            raise _gone(self.path)
 
     def release(self) -> None:
         """Let another run have the folder; safe to call twice."""
         if self._lock:
-            (self.path / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # its disk may be gone
+                if os.path.samestat((self.path / _LOCK).stat(), os.fstat(self._lock.fileno())):
+                    (self.path / _LOCK).unlink()
             self._lock.close()
             self._lock = None
 
     def discard(self) -> None:
-        """Remove every file of this run, whole or in part, and the folder if it was made for it."""
-        for name in (*FILES, *_UNFINISHED):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove every file of this run; what it replaced comes back, or its new folder goes."""
+        with suppress(OSError):  # its disk may be gone
+            for name in (*FILES, *_UNFINISHED, *_REPLACED):
+                (self.path / name).unlink(missing_ok=True)
+            for name in sorted((*FILES, *_UNFINISHED), key=lambda name: name in _TELLING):
+                if (self.path / f"{name}{_OLD}").exists():
+                    (self.path / f"{name}{_OLD}").replace(self.path / name)
         self.remove_if_empty()
 
     def remove_if_empty(self) -> None:
@@ -140,14 +170,19 @@ class RunFolder:
         try:
             missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
             for folder in reversed(missing):
-                folder.mkdir()
-                self._made.append(folder)
+                with suppress(FileExistsError):  # another run, just now
+                    folder.mkdir()
+                    self._made.append(folder)
             probe = self.path / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as exc:
             self.remove_if_empty()
             raise SinkError(f"{self.path}: cannot be written: {exc.strerror}") from exc
+
+
+def _gone(folder: Path) -> SinkError:
+    return SinkError(f"{folder}: is gone, removed or with its disk; what the run wrote is lost")
 
 
 class Refresh:
@@ -171,9 +206,15 @@ class Refresh:
 class SpaceGuard:
     """Stops a run while there is still room to finish its files; warns when it sees that coming."""
 
-    def __init__(self, folder: Path, least_mb: float, *, copies_video: bool = False) -> None:
-        """Look once; raise SinkError. A run that goes on copies what there is of its video."""
+    def __init__(
+        self, folder: Path, least_mb: float, *, copies_video: bool = False, refines: bool = False
+    ) -> None:
+        """Look once; raise SinkError.
+
+        A run that goes on copies what there is of its video, one that refines writes a second log.
+        """
         self._folder, self._least = folder, least_mb
+        self._growing = (*_GROWING, *(["tracks.jsonl.part"] if refines else []))
         self._next = 0.0  # s, monotonic
         self._first: tuple[int, float] | None = None  # frames, and MB written with them
         self._warned = False
@@ -190,12 +231,10 @@ class SpaceGuard:
         self._next = time.monotonic() + _LOOK_EVERY_S
         try:
             free = shutil.disk_usage(self._folder).free / 1e6
-        except FileNotFoundError:  # files that are open can still be written, but nobody finds them
-            raise SinkError(
-                f"{self._folder}: is gone, removed or with its disk; what the run wrote is lost"
-            ) from None
-        except OSError:
-            return  # what is wrong with the disk is told by the next write
+        except FileNotFoundError:  # open files could be written on, and nobody would find them
+            raise _gone(self._folder) from None
+        except OSError as exc:
+            raise SinkError(f"{self._folder}: its disk cannot be reached: {exc.strerror}") from exc
         if free < self._least + self._copied:
             copied = f" and its video ({self._copied:.0f} MB) is copied" if self._copied else ""
             raise SinkError(
@@ -207,7 +246,7 @@ class SpaceGuard:
 
     def _look_ahead(self, done: int, expected: int, room: float) -> None:
         """Warn, once, where what is still to be written is more than `room` (MB)."""
-        written = _megabytes(self._folder, _GROWING)
+        written = _megabytes(self._folder, self._growing)
         if self._first is None:
             self._first = done, written
         frames, grown = done - self._first[0], written - self._first[1]
@@ -251,6 +290,7 @@ class GrowingFile:
                 self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
             )
             if os.fstat(self._descriptor).st_size < keep:
+                os.close(self._descriptor)
                 raise SinkError(f"{path}: cannot be continued: it is shorter than when it was left")
             os.truncate(self._descriptor, keep)
             os.lseek(self._descriptor, keep, os.SEEK_SET)
@@ -295,6 +335,9 @@ class GrowingFile:
         try:
             if keep:
                 os.fsync(descriptor)
+            # A folder that was removed and made again is another run's.
+            if not os.path.samestat(os.fstat(descriptor), self._part.stat()):
+                raise FileNotFoundError(errno.ENOENT, "it is gone")
             if not keep:
                 self._part.unlink()
             elif not self._broken:

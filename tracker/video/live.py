@@ -88,6 +88,7 @@ class LiveStream:
                 index += 1
             if self.info.live:
                 raise SourceError(f"{self.name}: the stream ended after {index} frames")
+            clock.compare(self._container.duration)
         finally:
             self.close()
 
@@ -112,9 +113,11 @@ class LiveStream:
                 timeout=(config.open_timeout_s, config.read_timeout_s),
                 **arguments,
             )
+            return container
         except (av.error.FFmpegError, OSError, ValueError) as exc:
-            raise SourceError(f"{uri}: cannot be opened ({_why(exc)}{advice(uri)})") from None
-        return container
+            why = _why(exc)
+        # Not where it is caught: as a context the error would carry the address along.
+        raise SourceError(f"{uri}: cannot be opened ({why}{advice(uri)})")
 
     def _pictures(self) -> Iterator[av.VideoFrame | None]:
         packets = self._container.demux(self._stream)
@@ -124,10 +127,11 @@ class LiveStream:
             except (StopIteration, EOFError):
                 return
             except av.error.ExitError:
-                silence = self._config.read_timeout_s
-                raise SourceError(f"{self.name}: no picture came for {silence:g} s") from None
+                packet, fault = None, f"no picture came for {self._config.read_timeout_s:g} s"
             except (av.error.FFmpegError, OSError, IndexError) as exc:
-                raise SourceError(f"{self.name}: the connection broke ({_why(exc)})") from None
+                packet, fault = None, f"the connection broke ({_why(exc)})"
+            if packet is None:
+                raise SourceError(f"{self.name}: {fault}")
             self.report.packets += bool(packet.size)
             try:
                 yield from packet.decode()

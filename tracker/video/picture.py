@@ -37,6 +37,13 @@ class Clock:
         """Go on where `state` was taken."""
         self.last, self._offset = state
 
+    def compare(self, duration: int | None) -> None:
+        """Note in the report where a source ends well before what it declares, in us."""
+        if duration and self.last is not None and not self._report.clock_jumps:
+            end, claimed = self.last + self.step, duration / 1e6
+            if end < 0.9 * claimed - self.step:
+                self._report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")
+
     def tell(self, raw: float | None) -> float:
         """Return the time of the next frame, whose container time is `raw`."""
         if self.last is None:

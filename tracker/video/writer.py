@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections import deque
@@ -139,9 +140,19 @@ class VideoWriter:
             self._file.close()
         if self._error:
             raise self._error
+        try:
+            self._name()
+        except OSError as exc:
+            self._error = SinkError(f"{self.path}: cannot be finished: {exc.strerror}")
+            raise self._error from exc
+
+    def _name(self) -> None:
+        """Give the file its final name; without a picture, remove it."""
         if self._first_time is None:
             self._growing.unlink(missing_ok=True)
             return
+        if self._growing.stat().st_ino != self._file.number:  # another run's, in a folder made anew
+            raise FileNotFoundError(errno.ENOENT, "it is gone")
         self._growing.replace(self.path)
         self.durable = self._frames
         if self._old:
@@ -275,6 +286,7 @@ class _RawFile(io.RawIOBase):
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
+        self.number = os.fstat(file.fileno()).st_ino
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         view = memoryview(data)
