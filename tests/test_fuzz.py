@@ -106,11 +106,8 @@ def seeds(folder):
     checkpoint.begin(folder / "good.json", {"source": {"uri": "street.mp4", "bytes": 5}})
     point = (folder / "good.json").read_bytes()
     found["checkpoint"] = (checkpoint.read, ".json", point)
-    found["report"] = (
-        read_report,
-        ".json",
-        REPORT.replace("PLACE", str(Path("gone.mp4").absolute())).encode(),
-    )
+    report = REPORT.replace("PLACE", str(Path("gone.mp4").absolute()))
+    found["report"] = (read_report, ".json", report.encode())
     return found
 
 

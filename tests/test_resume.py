@@ -448,6 +448,11 @@ def test_a_finished_run_is_known_from_everywhere(street, tmp_path, tracker, monk
     monkeypatch.chdir("/")
     code, _, said = tracker("run", "--resume", run)
     assert (code, "is finished" in said) == (0, True)
+    gone = tmp_path / "gone.mp4"  # an input may be removed when its run is done
+    for uri, known in ((gone, 0), (tmp_path / "other.mp4", 2)):
+        report["input"]["file"]["uri"] = str(gone)
+        (run / "report.json").write_text(json.dumps(report))
+        assert tracker("run", uri, "--resume", run)[0] == known
     report["input"]["file"] = {"uri": "http://camera/get?key=***"}
     (run / "report.json").write_text(json.dumps(report | {"source": "http://camera/get?key=***"}))
     code, _, said = tracker("run", "http://camera/get?key=tuesday", "--resume", run)

@@ -270,6 +270,8 @@ def fingerprint(uri: str) -> dict[str, Any]:
             return place | {"bytes": size, "sha256_of_ends": digest}
         found = path.iterdir() if path.is_dir() else map(Path, glob.glob(text))  # noqa: PTH207
         images = sorted(one for one in found if is_image(one))
+        if not images:
+            return place
         told = hashlib.sha256(repr([(one.name, one.stat().st_size) for one in images]).encode())
         for one in images[:: max(1, len(images) // _SAMPLE)]:
             told.update(_ends(one, _GLANCE))
