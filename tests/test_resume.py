@@ -178,6 +178,23 @@ def test_killed_at_random_instants_it_is_the_same_run(street, tmp_path, kills):
     check_same(tmp_path / "run", street / "whole")
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ["fresh", "stale", "over"])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_file_operation_it_is_the_same_run(street, way, step):
+    script = [sys.executable, str(ROOT / "tests" / "kill_points.py"), way]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "demos"), str(ROOT / "tests")])
+    done = subprocess.run(
+        [*script, str(street / "street.mp4"), str(step)],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.stdout.strip().endswith(" operations, 0 problems"), done.stdout + done.stderr
+
+
 def test_a_kill_takes_a_second_of_video_and_a_line_of_log(street, tmp_path):
     run = tmp_path / "run"
     log = run / "tracks.jsonl.part"

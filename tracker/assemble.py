@@ -288,10 +288,9 @@ class _Outputs:
 
     def finish(self, error: BaseException | None) -> dict[str, Any]:
         """Write what is written at the end and return the report; raise `error`, or a new one."""
-        if self._keeper:
-            self._keeper.close()
         if error and not self.stats.frames:
-            self._discard()
+            self._close()
+            self._folder.discard()
             raise error
         report: dict[str, Any] = {}
         try:
@@ -301,7 +300,9 @@ class _Outputs:
         except TrackerError as exc:
             error = exc
         try:
-            self._folder.check()
+            self._folder.check()  # what is another run's by now is left alone
+            if self._keeper:
+                self._keeper.close()
             report = self._report(error)
         except TrackerError as exc:
             error = error or exc  # the first error is the one that explains
@@ -320,9 +321,9 @@ class _Outputs:
     def _report(
         self, error: BaseException | None = None, *, running: bool = False
     ) -> dict[str, Any]:
-        notes = (
-            [getattr(self._source, "audio_note", None), *self._video.notes] if self._video else []
-        )
+        notes = []
+        if self._video:
+            notes = [*self._video.notes, getattr(self._source, "audio_note", None)]
         report = to_report(
             self._uri,
             self._began["source"],
@@ -335,10 +336,6 @@ class _Outputs:
         )
         write_json(self._folder / "report.json", report)
         return report
-
-    def _discard(self) -> None:
-        self._close()
-        self._folder.discard()
 
     def _close(self) -> None:
         """Release all files, whatever is wrong with them."""
