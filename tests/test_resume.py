@@ -33,6 +33,7 @@ from tracker.types import Detections, Frame, FrameResult, Tracks
 SAME = ("tracks.jsonl", "counts.json", "counts.csv", "events.jsonl")
 LINE = "count.lines.middle=[0.5,0.0,0.5,1.0]"
 OFTEN = "output.checkpoint_s=0.1"
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +180,10 @@ def test_killed_at_random_instants_it_is_the_same_run(street, tmp_path, kills):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", ["fresh", "stale", "over"])
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("way", "step"),
+    [("over", 37), *(pytest.param(w, 1, marks=SLOW) for w in ("fresh", "stale", "over"))],
+)
 def test_killed_before_any_file_operation_it_is_the_same_run(street, way, step):
     script = [sys.executable, str(ROOT / "tests" / "kill_points.py"), way]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "demos"), str(ROOT / "tests")])

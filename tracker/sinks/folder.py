@@ -140,7 +140,8 @@ class RunFolder:
             try:
                 lock = path.open("a+", encoding="utf-8")
             except OSError as exc:
-                raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
+                self.remove_if_empty()
+                raise SinkError(f"{self.path}: cannot be written: {exc.strerror}") from exc
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -173,9 +174,6 @@ class RunFolder:
                 with suppress(FileExistsError):  # another run, just now
                     folder.mkdir()
                     self._made.append(folder)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink(missing_ok=True)
         except OSError as exc:
             self.remove_if_empty()
             raise SinkError(f"{self.path}: cannot be written: {exc.strerror}") from exc
