@@ -184,7 +184,7 @@ def test_damage_is_said_at_the_end(tracker, make_video, tmp_path):
 
 
 def test_a_signal_finishes_the_files(make_video, tmp_path):
-    video = make_video(name="long.mp4", frames=2000, width=160, height=120)
+    video = make_video(name="long.mp4", frames=800, width=160, height=120)
     process = subprocess.Popen(
         [sys.executable, "-m", "tracker", "run", video, *TINY, "-o", tmp_path / "out"],
         stdout=subprocess.PIPE,
@@ -200,7 +200,7 @@ def test_a_signal_finishes_the_files(make_video, tmp_path):
     assert process.returncode == 130
     assert "stopped before the end" in out
     frames = list(get_format("jsonl").read(tmp_path / "out" / "tracks.jsonl").frames)
-    assert 0 < len(frames) < 2000
+    assert 0 < len(frames) < 800
     assert len(list(open_source(tmp_path / "out" / "video.mp4"))) == len(frames)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["stopped"]

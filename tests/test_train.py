@@ -662,12 +662,9 @@ def command(*arguments):
 @pytest.mark.timeout(400)
 def test_killed_and_resumed(street, tmp_path):
     """SIGKILL in the middle of a step; the curve goes on as if nothing had been."""
-    settings = SMALL | {"checkpoint_s": 0.0, "epochs": 3}
+    settings = SMALL | {"checkpoint_s": 0.0}
     options = [part for k, v in settings.items() for part in ("--set", f"{k}={json.dumps(v)}")]
-    subprocess.run(
-        command(street, "-o", tmp_path / "whole", *options),
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
+    session.train(small(street, checkpoint_s=0.0), tmp_path / "whole")
     process = subprocess.Popen(
         command(street, "-o", tmp_path / "part", *options),
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
