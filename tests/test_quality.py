@@ -84,7 +84,7 @@ def test_the_embedded_model_keeps_its_quality(shared):
     hold(score(truth, [found[k] for k in range(400)]), TABLE["vtest-embedded"], slack=2.0)
 
 
-@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("every", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_vtest_keeps_its_quality_where_frames_are_carried(shared, every):
     """Each k-th frame detected, the others followed by their pixels."""
     folder = shared / "data" / "pets09_s2l1_vtest"
