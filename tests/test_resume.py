@@ -1,5 +1,6 @@
 """What a killed run leaves, and how it goes on."""
 
+import errno
 import json
 import os
 import random
@@ -449,6 +450,30 @@ def test_force_gives_nothing_up_before_the_first_frame(street, tmp_path):
     assert {path.name for path in run.iterdir()} == {
         *("tracks.jsonl", "counts.json", "counts.csv", "report.json", "run.toml")
     }
+
+
+def test_an_old_run_that_cannot_be_set_aside_stays(street, tmp_path, monkeypatch):
+    run, moved = tmp_path / "run", []
+    shutil.copytree(street / "whole", run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    replace = Path.replace
+
+    def fail_third(self, target):
+        moved.append(self.name)
+        if len(moved) == 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_third)
+    with pytest.raises(SinkError, match="cannot be cleared: Input/output error"):
+        run_to_folder(
+            str(street / "street.mp4"),
+            load_config(None),
+            run,
+            get_detector=lambda: stubbed.BlankDetector(),
+            replace=True,
+        )
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_force_starts_a_resumed_run_over(street, tmp_path):

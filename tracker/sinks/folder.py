@@ -61,6 +61,7 @@ class RunFolder:
     def __init__(self, path: Path, *, replace: bool = False, resume: bool = False) -> None:
         self.path = path
         self._made: list[Path] = []
+        self._begun = False  # what is there by the names of a run's files is this run's
         if path.exists() and not path.is_dir():
             raise SinkError(f"{path}: is a file, a run needs a folder")
         self._lock: IO[str] | None = None
@@ -90,7 +91,16 @@ class RunFolder:
                 else:
                     (self.path / name).replace(aside)
         except OSError as exc:
+            self._bring_back()
             raise SinkError(f"{self.path}: cannot be cleared: {exc.strerror}") from exc
+        self._begun = True
+
+    def _bring_back(self) -> None:
+        """Give what was set aside its names again."""
+        with suppress(OSError):  # its disk may be gone
+            for name in sorted((*FILES, *_UNFINISHED), key=lambda name: name in _TELLING):
+                if (self.path / f"{name}{_OLD}").exists():
+                    (self.path / f"{name}{_OLD}").replace(self.path / name)
 
     def settle(self) -> None:
         """Give up the run that was there: the new one has done its first frame."""
@@ -114,12 +124,11 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove every file of this run; what it replaced comes back, or its new folder goes."""
-        with suppress(OSError):  # its disk may be gone
-            for name in (*FILES, *_UNFINISHED, *_REPLACED):
-                (self.path / name).unlink(missing_ok=True)
-            for name in sorted((*FILES, *_UNFINISHED), key=lambda name: name in _TELLING):
-                if (self.path / f"{name}{_OLD}").exists():
-                    (self.path / f"{name}{_OLD}").replace(self.path / name)
+        if self._begun:
+            with suppress(OSError):  # its disk may be gone
+                for name in (*FILES, *_UNFINISHED, *_REPLACED):
+                    (self.path / name).unlink(missing_ok=True)
+            self._bring_back()
         self.remove_if_empty()
 
     def remove_if_empty(self) -> None:
