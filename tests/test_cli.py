@@ -277,6 +277,8 @@ def test_version(tracker):
         ("-", "stdin"),
         ("rtsp://user:p@ss/w@cam:554/live/1?token=abc", "cam_554-live-1"),
         ("../../etc", "etc"),
+        ("file:///videos/a%20b.mp4", "a_b"),
+        ("gopher://host/x", "host-x"),
     ],
 )
 def test_folder_names_are_safe(uri, name):

@@ -206,7 +206,9 @@ def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; raise FormatError, SinkError."""
     content = read_json(path)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise FormatError(f"{path}: is no checkpoint of version {VERSION}")
+        raise FormatError(
+            f"{path}: is no checkpoint of version {VERSION}; --force starts the run over"
+        )
     if content.pop("sha256", None) != _digest(_dump(content)):
         raise FormatError(f"{path}: is damaged; --force starts the run over")
     return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracker.errors import ConfigError, redact
+from tracker.errors import ConfigError, SourceError, redact
 from tracker.video.address import on_disk
 
 
@@ -40,7 +40,11 @@ def choose_folders(
 
 def folder_name(uri: str) -> str:
     """Return a safe folder name for a source."""
-    text = {"-": "stdin"}.get(uri) or redact(on_disk(uri) or uri)
+    try:
+        place = on_disk(uri)
+    except SourceError:  # which is told when its turn comes
+        place = None
+    text = {"-": "stdin"}.get(uri) or redact(place or uri)
     if "://" in text:
         text = text.partition("://")[2].replace("***@", "").partition("?")[0]
         text = text.strip("/").replace("/", "-")
