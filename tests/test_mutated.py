@@ -130,14 +130,15 @@ def write_growing(path):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("which", ["hostile", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["bombs", pytest.param("all", marks=pytest.mark.slow)])
 def test_odd_files_take_little_memory(tmp_path, which):
-    """The corpus one by one, and a stream that becomes a picture bomb."""
+    """Files that ask for gigabytes; the whole corpus one by one in the long round."""
     odd = tmp_path / "odd"
     odd.mkdir()
     write_growing(odd / "growing.ts")
-    corpus.write(odd / "ok_h264.mp4")
     cases = corpus.make(odd) if which == "all" else corpus.hostile(odd)
+    if which == "bombs":
+        cases = {name: case for name, case in cases.items() if name.startswith("bomb")}
     codes = {"ok": (0,), "partial": (0, 3), "reject": (2,), "hostile": (2,)}
     for name in [*cases, "growing.ts"]:
         run = tmp_path / f"{name}-run"

@@ -659,6 +659,7 @@ def command(*arguments):
     return [sys.executable, "-m", "tracker", "train", *map(str, arguments)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_and_resumed(street, tmp_path):
     """SIGKILL in the middle of a step; the curve goes on as if nothing had been."""
