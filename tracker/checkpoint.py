@@ -34,9 +34,9 @@ NAME = "checkpoint.json"
 _REPORTED = {"source": str, "frames": int, "stopped": bool, "input": dict, "speed": dict}
 _LOOK = 1 << 20  # bytes at either end of a file
 _GLANCE, _SAMPLE = 1 << 11, 1000  # the same of an image, and of how many images at least
-log = logging.getLogger(__name__)
 _FEWEST = 12  # frames between two: some wait in memory until the video has their frames
 _SHARE = 0.05  # of the time that checkpoints may take
+log = logging.getLogger(__name__)
 
 
 class Part(Protocol):
@@ -127,7 +127,7 @@ class Checkpointer:
     # ---- behind the sinks -------------------------------------------------------------------
 
     def write(self, result: FrameResult) -> None:
-        """Take in that a frame has gone through all sinks; trouble with them is theirs to tell."""
+        """Take in that a frame has gone through all sinks; what fails is told and ends nothing."""
         self._written += 1
         began = time.monotonic()
         try:

@@ -307,30 +307,30 @@ class GrowingFile:
     def append(self, text: str) -> None:
         """Write `text` through; raise SinkError."""
         data = memoryview(text.encode("utf-8", "backslashreplace"))
-        self._check()
-        assert self._descriptor is not None
+        descriptor = self._checked()
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                data = data[os.write(descriptor, data) :]
         except OSError as exc:
             self._broken = True
             with suppress(OSError):
-                os.truncate(self._descriptor, self.size)  # no half lines
+                os.truncate(descriptor, self.size)  # no half lines
             raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
-        self.size = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        self.size = os.lseek(descriptor, 0, os.SEEK_CUR)
 
-    def _check(self) -> None:
+    def _checked(self) -> int:
+        """Return the descriptor of a file that can be written; raise SinkError."""
         if self._descriptor is None:
             raise SinkError(f"{self._path}: is closed")
         if self._broken:
             raise SinkError(f"{self._path}: lacks what could not be written")
+        return self._descriptor
 
     def sync(self) -> None:
         """Wait until all is on the disk, not only with the system; raise SinkError."""
-        self._check()
+        descriptor = self._checked()
         try:
-            if self._descriptor is not None:
-                os.fsync(self._descriptor)
+            os.fsync(descriptor)
         except OSError as exc:
             raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
 

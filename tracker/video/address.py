@@ -19,11 +19,6 @@ _RAW_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _PLAIN = "%:!$&'()*+,;="  # what may stand in user names and passwords as it is (RFC 3986, 3.2.1)
 
 
-def is_url(uri: str) -> bool:
-    """Whether this is an address and no file's name."""
-    return _URL.fullmatch(uri) is not None
-
-
 def is_camera(uri: str) -> bool:
     """Whether this is the number or the device of a camera."""
     return uri.isdecimal() or uri.startswith("/dev/video")
@@ -61,26 +56,25 @@ def to_address(uri: str, environment: Mapping[str, str] | None = None) -> str:
         return uri
     known = os.environ if environment is None else environment
 
-    def filled(found: re.Match[str]) -> str:
-        if found[1] not in known:
-            raise SourceError(f"{uri}: the environment has no variable {found[1]}")
-        return quote(known[found[1]], safe="")
-
-    plain = [_RAW_PERCENT.sub("%25", part) for part in _VARIABLE.split(user)[::2]]
-    secrets = [filled(found) for found in _VARIABLE.finditer(user)]
-    parts = [quote(part, safe=_PLAIN) for part in plain]
-    user = "".join(a + b for a, b in zip(parts, [*secrets, ""], strict=True))
-    return f"{scheme}://{user}@{rest}"
+    parts = _VARIABLE.split(user)  # plain text and names of variables, by turns
+    for k, part in enumerate(parts):
+        if k % 2 == 0:
+            parts[k] = quote(_RAW_PERCENT.sub("%25", part), safe=_PLAIN)
+        elif part in known:
+            parts[k] = quote(known[part], safe="")
+        else:
+            raise SourceError(f"{uri}: the environment has no variable {part}")
+    return f"{scheme}://{''.join(parts)}@{rest}"
 
 
 def advice(uri: str) -> str:
     """Return what may help where an address cannot be opened, or nothing."""
-    ambiguous = "@" in _split(uri)[2]
+    scheme, _, rest = _split(uri)
+    if not scheme or "@" not in rest:
+        return ""
     return (
         "; in a password write / ? # and the at sign as %2F %3F %23 %40, or put it into the "
         "environment and write '${NAME}'"
-        if ambiguous and is_url(uri)
-        else ""
     )
 
 
