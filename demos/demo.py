@@ -10,9 +10,9 @@ from pathlib import Path
 
 import scene
 
-from tracker.assemble import load_detector, run_to_folder
 from tracker.config import load_config
 from tracker.errors import MissingExtraError
+from tracker.runs.run import load_detector, run_to_folder
 
 SETTINGS = [
     "detector.weights='embedded'",  # the small model in the package: people and vehicles

@@ -26,14 +26,14 @@ import numpy.typing as npt
 import scene
 import torch
 
-from tracker.assemble import run_to_folder
 from tracker.boxes import box_iou
 from tracker.config import DetectorConfig, load_config
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.mobile import NAME
-from tracker.detect.weights import EMBEDDED, read_weights, save_model
-from tracker.labelling import Selection, export_labels
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.detect.models.mobile import NAME
+from tracker.detect.models.weights import EMBEDDED, read_weights, save_model
 from tracker.masks import Mask, mask_to_rle
+from tracker.runs.labels import Selection, export_labels
+from tracker.runs.run import run_to_folder
 from tracker.train.loop import Hooks
 from tracker.train.session import TrainingResult, train
 from tracker.train.settings import TrainConfig

@@ -16,7 +16,7 @@ import cv2
 import scipy.optimize  # noqa: F401  # now, and not in every forked process
 import stubbed
 
-import tracker.sinks.folder
+import tracker.files
 from tracker.cli import main
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.truncate", "os.rmdir"}
@@ -119,7 +119,7 @@ def check(way, video, step, folder):
 
 if __name__ == "__main__":
     cv2.setNumThreads(0)  # its threads would not be there in a forked process
-    tracker.sinks.folder._REFRESH_S = 0.05
+    tracker.files._REFRESH_S = 0.05
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.001)
     sys.modules["tracker.cli.run"].load_detector = lambda _: detector
     with tempfile.TemporaryDirectory() as folder:

@@ -5,11 +5,11 @@ import pytest
 from conftest import TINY_MODEL
 from test_detect import frame
 
-from tracker.agreement import agreement
-from tracker.bench import cheaper, measure, read_frames
 from tracker.config import DetectorConfig, RunConfig
 from tracker.errors import SourceError
 from tracker.masks import Mask
+from tracker.measure.agreement import agreement
+from tracker.measure.bench import cheaper, measure, read_frames
 from tracker.types import Detections
 
 

@@ -1,14 +1,13 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
 import scene as scenes
+from archived import through_json
 from test_mask_tracker import ids_per_object
 
 from tracker.associate.camera_motion import LOOK_EVERY, STILL_FRAMES, CameraMotion
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.associate.table import TrackTable
+from tracker.associate.track_table import TrackTable
 from tracker.config import TrackerConfig
 from tracker.types import Detections, Frame
 
@@ -159,7 +158,7 @@ def test_the_state_restores_exactly():
             break
         tracks = tracker.update(found, scene.times[k], image)
         if k == 20:
-            copy.restore(json.loads(json.dumps(tracker.state())))
+            copy.restore(through_json(tracker.state()))
         elif k > 20:
             same = copy.update(found, scene.times[k], image)
             assert same.ids.tolist() == tracks.ids.tolist()

@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import TINY_MODEL
 
-from tracker.cli.folders import choose_folders, folder_name
 from tracker.config import load_config
 from tracker.formats import FORMATS, get_format
+from tracker.runs.many import choose_folders, folder_name
 from tracker.video.source import open_source
 
 RUN_FILES = {"video.mp4", "tracks.jsonl", "counts.json", "counts.csv", "report.json", "run.toml"}

@@ -144,8 +144,8 @@ def test_totals_per_class_bin_and_peak():
     totals.update(at((4, 0, 0)), 36.0)
     assert dict(+totals.unique) == {1: 3, 2: 1}
     assert dict(totals.max_at_once) == {1: 2, 2: 1}
-    rows = [(b.start, b.label, b.unique, b.new, b.max_at_once) for b in totals.table()]
-    assert rows == [(0, 1, 2, 2, 2), (10, 1, 1, 0, 1), (10, 2, 1, 1, 1), (30, 1, 1, 1, 1)]
+    rows = [(b.number, b.label, b.unique, b.new, b.max_at_once) for b in totals.table()]
+    assert rows == [(0, 1, 2, 2, 2), (1, 1, 1, 0, 1), (1, 2, 1, 1, 1), (3, 1, 1, 1, 1)]
     first = totals.objects[1]
     assert (first.first_seen, first.last_seen, first.frames) == (0.0, 12.0, 3)
 

@@ -9,10 +9,11 @@ import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from tracker.config import DetectorConfig
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.maskrcnn import download, find_card, known_models, load_model
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.detect.models.builders import load_model
+from tracker.detect.models.cards import download, find_card, known_models
+from tracker.detect.models.weights import read_weights
 from tracker.detect.paste import paste_masks, place_masks
-from tracker.detect.weights import read_weights
 from tracker.errors import ConfigError, ModelError
 from tracker.masks import Mask
 from tracker.types import Frame

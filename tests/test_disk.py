@@ -11,12 +11,13 @@ import av
 import pytest
 import stubbed
 
-from tracker import checkpoint
-from tracker.assemble import run_to_folder
 from tracker.config import load_config
 from tracker.errors import SinkError
+from tracker.files import GrowingFile
 from tracker.formats import jsonl
-from tracker.sinks.folder import GrowingFile, SpaceGuard
+from tracker.runs import checkpoint
+from tracker.runs.folder import SpaceGuard
+from tracker.runs.run import run_to_folder
 from tracker.video.source import open_source
 
 
@@ -67,14 +68,14 @@ def test_a_full_disk_is_said_once_and_what_was_written_stays(street, small_disk)
 
 def test_little_room_stops_a_run_and_more_room_lets_it_go_on(street, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tracker.runs.folder._LOOK_EVERY_S", 0.0)
     looks = []
 
     def fuller(_):
         looks.append(1)
         return usage._replace(free=int(1e9 if len(looks) < 60 else 5e7))
 
-    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", fuller)
+    monkeypatch.setattr("tracker.runs.folder.shutil.disk_usage", fuller)
     run = tmp_path / "run"
     with pytest.raises(SinkError, match=r"only 50 MB of the disk are free; make room") as error:
         track(street, run)
@@ -84,7 +85,7 @@ def test_little_room_stops_a_run_and_more_room_lets_it_go_on(street, tmp_path, m
     assert len(list(jsonl.read(run / "tracks.jsonl").frames)) == report["frames"] < 200
     with av.open(str(run / "video.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == report["frames"]
-    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("tracker.runs.folder.shutil.disk_usage", lambda _: usage)
     assert track(street, run, resume=True).stats.frames == 200
     track(street, tmp_path / "whole")
     assert (run / "tracks.jsonl").read_bytes() == (tmp_path / "whole/tracks.jsonl").read_bytes()
@@ -95,13 +96,13 @@ def test_what_will_not_fit_is_said_long_before(street, tmp_path, monkeypatch, ca
     whole = track(street, tmp_path / "whole")
     size = sum(path.stat().st_size for path in whole.folder.iterdir())
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tracker.runs.folder._LOOK_EVERY_S", 0.0)
 
     def small(folder):
         written = sum(path.stat().st_size for path in Path(folder).iterdir())
         return usage._replace(free=int(100e6 + size / 2 - written))
 
-    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", small)
+    monkeypatch.setattr("tracker.runs.folder.shutil.disk_usage", small)
     with pytest.raises(SinkError, match="only 100 MB of the disk are free"):
         track(street, tmp_path / "run")
     [said] = [line for line in caplog.messages if "at this rate" in line]
@@ -110,7 +111,7 @@ def test_what_will_not_fit_is_said_long_before(street, tmp_path, monkeypatch, ca
     assert abs(told - stopped) < 40
 
     caplog.clear()
-    monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("tracker.runs.folder.shutil.disk_usage", lambda _: usage)
     track(street, tmp_path / "run", resume=True)
     assert not caplog.messages
 
@@ -142,7 +143,7 @@ def test_a_folder_that_vanishes_ends_the_run(street, tmp_path, settings):
 
 def test_a_folder_made_anew_is_another_runs(street, tmp_path, monkeypatch):
     """Somebody removes the folder and starts over while the first run is still at it."""
-    monkeypatch.setattr("tracker.sinks.folder._REFRESH_S", 1000.0)  # it sees it at the next frame
+    monkeypatch.setattr("tracker.files._REFRESH_S", 1000.0)  # it sees it at the next frame
     run, seen = tmp_path / "run", []
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
 
@@ -169,7 +170,7 @@ def test_a_folder_made_anew_is_another_runs(street, tmp_path, monkeypatch):
 
 def test_a_dead_disk_ends_the_run(street, tmp_path, monkeypatch):
     """Every write fails, and even to ask for its size: an error, and the first one, in time."""
-    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tracker.runs.folder._LOOK_EVERY_S", 0.0)
     before, seen = descriptors(), []
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
 
@@ -179,8 +180,8 @@ def test_a_dead_disk_ends_the_run(street, tmp_path, monkeypatch):
     def die(result, _):
         seen.append(result.frame.index)
         if len(seen) == 60:
-            monkeypatch.setattr("tracker.sinks.folder.shutil.disk_usage", fail)
-            monkeypatch.setattr("tracker.sinks.folder.os.write", fail)
+            monkeypatch.setattr("tracker.runs.folder.shutil.disk_usage", fail)
+            monkeypatch.setattr("tracker.files.os.write", fail)
             monkeypatch.setattr(Path, "replace", fail)
             monkeypatch.setattr(Path, "is_dir", fail)
 
@@ -200,15 +201,15 @@ def test_a_dead_disk_ends_the_run(street, tmp_path, monkeypatch):
 def test_a_checkpoint_that_fails_once_is_told_and_made_up_for(
     street, tmp_path, monkeypatch, caplog
 ):
-    write, calls = checkpoint._write, []
+    write, calls = checkpoint.write, []
 
-    def fail_second(path, text):
+    def fail_second(path, content):
         calls.append(path)
         if len(calls) == 2:
             raise SinkError(f"{path}: cannot be written: No space left on device")
-        write(path, text)
+        write(path, content)
 
-    monkeypatch.setattr(checkpoint, "_write", fail_second)
+    monkeypatch.setattr(checkpoint, "write", fail_second)
     settings = ["output.video=false", "output.checkpoint_s=0.0"]
     assert track(street, tmp_path / "run", *settings).stats.frames == 200
     assert len(calls) > 4
@@ -219,9 +220,9 @@ def test_a_checkpoint_that_fails_once_is_told_and_made_up_for(
 def test_the_second_log_of_refine_is_foreseen(tmp_path, monkeypatch):
     (tmp_path / "tracks.jsonl.part").write_bytes(bytes(1_000_000))
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("tracker.sinks.folder._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tracker.runs.folder._LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(
-        "tracker.sinks.folder.shutil.disk_usage", lambda _: usage._replace(free=115_000_000)
+        "tracker.runs.folder.shutil.disk_usage", lambda _: usage._replace(free=115_000_000)
     )
     for refines, warned in ((False, False), (True, True)):
         guard = SpaceGuard(tmp_path, 100.0, refines=refines)
@@ -238,7 +239,7 @@ def test_a_video_is_copied_before_it_goes_on(street, tmp_path, monkeypatch):
     (run / "video.mp4").write_bytes(bytes(3_000_000))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
-        "tracker.sinks.folder.shutil.disk_usage", lambda _: usage._replace(free=102_000_000)
+        "tracker.runs.folder.shutil.disk_usage", lambda _: usage._replace(free=102_000_000)
     )
     SpaceGuard(run, 100.0)
     with pytest.raises(SinkError, match=r"102 MB of the disk are free and its video \(3 MB\) is"):

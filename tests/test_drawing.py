@@ -3,11 +3,10 @@ import pytest
 import scene as scenes
 
 from tracker.config import OutputConfig
-from tracker.count.lines import Line
-from tracker.drawing import Annotator, LineTotal, color_of
+from tracker.drawing import Annotator, color_of
 from tracker.formats.rows import Row, to_tracks
 from tracker.masks import Mask
-from tracker.types import Detections, Frame, FrameResult, Tracks
+from tracker.types import Detections, Frame, FrameResult, LineCount, Tracks
 
 
 def result(tracks, width=640, height=360, time=0.0, index=0):
@@ -74,7 +73,7 @@ def test_text_grows_with_the_picture_and_stays_inside(size):
 
 
 def total(width):
-    return LineTotal(Line("door", (0, 10), (width, 10)), 3, 1)
+    return LineCount("door", (0, 10), (width, 10), 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 
 pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
 
-from tracker.detect.mobile import maskrcnn_mobilenet_v3_small_fpn
-from tracker.detect.weights import read_info
+from tracker.detect.models.mobile import maskrcnn_mobilenet_v3_small_fpn
+from tracker.detect.models.weights import read_info
 from tracker.masks import Mask
 from tracker.types import Detections, Frame
 

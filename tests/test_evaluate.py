@@ -11,10 +11,10 @@ import pytest
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.cli.evaluate import find_result, find_truth, name_results
 from tracker.errors import ConfigError
-from tracker.evaluate import PANELS, evaluate
 from tracker.formats import get_format
 from tracker.formats.detections import read
 from tracker.masks import Mask, mask_to_rle
+from tracker.measure.evaluation import PANELS, evaluate
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
 
 trackeval = pytest.importorskip("trackeval")

@@ -17,18 +17,18 @@ from torchvision.models.detection import (
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from tracker.agreement import agreement
 from tracker.config import DetectorConfig
 from tracker.detect import hardware
-from tracker.detect.canvas import Canvas
-from tracker.detect.fuse import fuse, tensors_of
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.layer import Layer, convert
-from tracker.detect.network import FastRCNN, is_fast
-from tracker.detect.parts import take_parts
+from tracker.detect.fast.canvas import Canvas
+from tracker.detect.fast.fuse import fuse, tensors_of
+from tracker.detect.fast.layer import Layer, convert
+from tracker.detect.fast.network import FastRCNN, is_fast
+from tracker.detect.fast.parts import take_parts
+from tracker.detect.fast.roi_align import roi_align, takes
+from tracker.detect.maskrcnn import MaskRCNNDetector
 from tracker.detect.reference import ReferenceDetector
-from tracker.detect.roi_align import roi_align, takes
 from tracker.errors import ModelError
+from tracker.measure.agreement import agreement
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,7 @@ def test_roi_align_of_one_table_is_the_same(monkeypatch):
     pool = MultiScaleRoIAlign(["0", "1"], 7, 2, canonical_scale=32, canonical_level=3)
     images = torch.zeros(3, dtype=torch.int64)
     by_level = roi_align(features, boxes, images, pool, (64, 64))
-    monkeypatch.setattr("tracker.detect.roi_align._by_level", lambda _boxes: False)
+    monkeypatch.setattr("tracker.detect.fast.roi_align._by_level", lambda _boxes: False)
     assert torch.allclose(roi_align(features, boxes, images, pool, (64, 64)), by_level, atol=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_traced_runs_as_it_is(caplog):
 
 def test_a_model_that_cannot_be_traced_detects_the_same(monkeypatch):
     plain = detector().detect([frame()])
-    monkeypatch.setattr("tracker.detect.parts.fuse", lambda part, *_: part)
+    monkeypatch.setattr("tracker.detect.fast.parts.fuse", lambda part, *_: part)
     for precision, tolerance in (("float32", 1e-3), ("bfloat16", 0.1)):
         (found,) = detector(precision=precision).detect([frame()])
         assert found.scores[0] == pytest.approx(plain[0].scores[0], abs=tolerance)
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_be_traced_detects_the_same(monkeypatch):
 
 def test_without_onednn_the_results_are_the_same(monkeypatch):
     expected = detector().detect([frame()])
-    monkeypatch.setattr("tracker.detect.layer.has_onednn", lambda: False)
+    monkeypatch.setattr("tracker.detect.fast.layer.has_onednn", lambda: False)
     agrees = agreement(detector().detect([frame()]), expected, 0.1)
     assert agrees.share_within(0.99, 1e-3) == 1
 
@@ -201,7 +201,7 @@ def test_a_format_that_the_model_does_not_work_in(monkeypatch, caplog):
     with pytest.raises(ModelError, match=r"does not work in float16; set detector\.precision"):
         MaskRCNNDetector(DetectorConfig(model=place, precision="float16"))
     monkeypatch.setattr(
-        "tracker.detect.inference.find_precision", lambda *_: torch.float16
+        "tracker.detect.maskrcnn.find_precision", lambda *_: torch.float16
     )  # as `auto` finds it on an older GPU
     with caplog.at_level(logging.INFO):
         safe = MaskRCNNDetector(DetectorConfig(model=place))
@@ -245,6 +245,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, norm=None):
         super().__init__()
+        torch.manual_seed(1)  # whatever tests came before
         self.first = nn.Conv2d(3, 8, 3, 4, 1)
         self.norm = norm or nn.GroupNorm(2, 8)
         self.second = nn.Conv2d(8, 8, 3, 2, 1)
@@ -316,7 +317,7 @@ def test_layers_that_are_not_fused_work_in_half_precision_or_say_so(monkeypatch,
     place = types.ModuleType("place_of_a_model")
     place.build = lambda: build_with_categories(Pyramid(norm()))
     monkeypatch.setitem(sys.modules, "place_of_a_model", place)
-    monkeypatch.setattr("tracker.detect.inference.find_precision", lambda *_: torch.bfloat16)
+    monkeypatch.setattr("tracker.detect.maskrcnn.find_precision", lambda *_: torch.bfloat16)
     one = MaskRCNNDetector(DetectorConfig(model="place_of_a_model:build"))
     assert one._fast is not None
     assert one.precision == torch.bfloat16 or "goes on in float32" in one.notes[0]
@@ -457,7 +458,7 @@ def starving(one, most):
     inner = one._fast
 
     class Starving:
-        forget_size = inner.forget_size
+        forget_sizes = inner.forget_sizes
 
         def __call__(self, pixels):
             height, width = inner._lay_out(pixels).resized
@@ -506,7 +507,7 @@ def test_a_thousand_instances_go_through_in_parts(monkeypatch):
     monkeypatch.setattr(
         FastRCNN, "_map", lambda self, x, labels: sizes.append(len(x)) or inner(self, x, labels)
     )
-    monkeypatch.setattr("tracker.detect.network._MASK_CHUNK", 16)
+    monkeypatch.setattr("tracker.detect.fast.network._MASK_CHUNK", 16)
     (found,) = one.detect([frame()])
     assert len(found) == sum(sizes) > 60
     assert max(sizes) == 16

@@ -1,10 +1,9 @@
-import json
 import time
 
 import numpy as np
 import pytest
+from archived import Archive, through_json
 
-from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import RefineConfig, TrackerConfig
 from tracker.count.totals import Totals
@@ -87,8 +86,8 @@ def test_without_pictures_a_carried_frame_is_predicted():
     first, second = carried.carry(1.0), carried.carry(1.1)
     assert first.boxes[0, 0] == pytest.approx(90, abs=2)
     assert second.boxes[0, 0] - first.boxes[0, 0] == pytest.approx(6, abs=1)
-    state = carried.state()["tracks"]
-    assert (state["source"], state["seen"], state["hits"]) == ([0], [0.9], [10])
+    state = carried.state().tracks
+    assert (state.source, state.seen, state.hits) == ((0,), (0.9,), (10,))
 
 
 def test_a_plain_surface_is_left_to_the_prediction():
@@ -134,7 +133,7 @@ def test_state_restores_exactly_between_two_carried_frames():
     tracker = MaskTracker(carries=True)
     follow(tracker, 4, range(6))
     copy = MaskTracker(carries=True)
-    copy.restore(json.loads(json.dumps(tracker.state())))
+    copy.restore(through_json(tracker.state()))
     assert copy.state() == tracker.state()
     for one, other in zip(
         follow(tracker, 4, range(6, 18)), follow(copy, 4, range(6, 18)), strict=True
@@ -150,7 +149,7 @@ def test_where_every_frame_is_detected_nothing_is_kept_for_the_flow():
     one, other = (follow(t, 1, pictures=False) for t in (plain, able))
     assert all(np.array_equal(a.boxes, b.boxes) for a, b in zip(one, other, strict=True))
     follow(plain, 1, range(18, 20))
-    assert plain.state()["flow"] is None
+    assert plain.state().flow is None
 
 
 def test_time_must_not_run_backwards_over_carried_frames():

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import scene as scenes
 
-from tracker import checkpoint
 from tracker.config import load_config
 from tracker.errors import TrackerError
 from tracker.formats import FORMATS, detections, get_format
+from tracker.runs import checkpoint
+from tracker.runs.made import made_of
+from tracker.runs.record import RunRecord
+from tracker.runs.resume import check_finished
 from tracker.types import LoggedFrame, LogInfo, TrackLog
+from tracker.types.stages import DetectorInfo
 
 STRANGE = (
     *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "-1", "0", "-0.0", "0.5"),
@@ -62,9 +66,9 @@ def training(folder, coco):
 def read_report(path):
     """Look for a run in a folder, as --resume does."""
     path.replace(path.with_name("report.json"))
-    past = checkpoint.begun(path.parent)
-    if past and past.report:
-        checkpoint.check_finished(path.parent, past.report, "gone.mp4", load_config(None))
+    record = RunRecord.read(path.parent)
+    if record.finished:
+        check_finished(record, "gone.mp4", load_config(None))
 
 
 REPORT = """{"version": 1, "source": "street.mp4", "finished": true, "stopped": false, "frames": 5,
@@ -103,7 +107,9 @@ def seeds(folder):
     config = (Path(__file__).parents[1] / "configs" / "default.toml").read_bytes()
     found["config"] = (load_config, ".toml", config)
     found |= training(folder, coco)
-    checkpoint.begin(folder / "good.json", {"source": {"uri": "street.mp4", "bytes": 5}})
+    source = {"uri": "street.mp4", "bytes": 5}
+    made = made_of(source, load_config(None), DetectorInfo("stub", ("", "person")))
+    checkpoint.write(folder / "good.json", checkpoint.Checkpoint(made))
     point = (folder / "good.json").read_bytes()
     found["checkpoint"] = (checkpoint.read, ".json", point)
     report = REPORT.replace("PLACE", str(Path("gone.mp4").absolute()))

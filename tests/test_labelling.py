@@ -7,11 +7,11 @@ import pytest
 import scene as scenes
 from PIL import Image
 
-from tracker.assemble import run_to_folder
 from tracker.config import load_config
 from tracker.errors import FormatError, SinkError
-from tracker.labelling import Selection, export_labels
 from tracker.masks import rle_to_mask
+from tracker.runs.labels import Selection, export_labels
+from tracker.runs.run import run_to_folder
 from tracker.video.still import write_picture
 
 

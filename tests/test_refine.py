@@ -3,16 +3,16 @@ import json
 import numpy as np
 import pytest
 import scene as scenes
+from archived import Archive
 from test_mask_tracker import detections
 from typer.testing import CliRunner
 
-from tracker.assemble import run_to_folder
-from tracker.associate.archive import Archive
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.boxes import box_iou
 from tracker.cli import app
 from tracker.config import RefineConfig, TrackerConfig, load_config
 from tracker.formats import get_format
+from tracker.runs.run import run_to_folder
 from tracker.types import Detections, Frame
 
 EMPTY = Detections.empty()
@@ -98,25 +98,22 @@ def test_the_online_result_is_the_trackers_own():
         a, b = plain.update(found, time), recorder.update(found, time)
         assert a.ids.tolist() == b.ids.tolist()
         assert np.array_equal(a.boxes, b.boxes)
-    assert plain.state() == recorder.state()["tracker"]
+    assert plain.state() == recorder.tracker.state()
 
 
 def test_an_archive_goes_on_where_it_was():
     scene = scenes.crowd(seconds=3)
     detector = scenes.SceneDetector(scene, noise=0.03, miss=0.1, clutter=1.0)
     blank = np.zeros((1, 1, 3), np.uint8)
-    whole, part = Archive(MaskTracker()), Archive(MaskTracker(), spills=True)
-    lines = ""
+    whole, part = Archive(), Archive()
     for k, time in enumerate(scene.times):
         found = detector.detect([Frame(k, time, blank)])[0]
         whole.update(found, time)
         part.update(found, time)
         if k % 20 == 19:  # as if another process went on
-            lines += part.spilled()
-            state = json.loads(json.dumps(part.state()))
-            part = Archive(MaskTracker(), spills=True)
-            part.restore(state)
-            part.recall(lines.splitlines())
+            state, lines = part.tracker.state(), part.lines
+            part = Archive()
+            part.restore(state, lines)
     for a, b in zip(whole.refined(), part.refined(), strict=True):
         assert a.ids.tolist() == b.ids.tolist()
         assert np.array_equal(a.boxes, b.boxes)
@@ -244,8 +241,8 @@ def test_nothing_is_filled_across_a_change_of_size():
 
 
 def test_a_camera_is_not_refined(tmp_path, monkeypatch):
-    from tracker import assemble
     from tracker.errors import ConfigError
+    from tracker.runs import run as assemble
     from tracker.types import SourceReport, StreamInfo
 
     class Camera:

@@ -18,18 +18,21 @@ import av
 import numpy as np
 import pytest
 import stubbed
+from archived import through_json
 from conftest import ROOT, TINY_MODEL
 from PIL import Image
 
-from tracker import checkpoint
-from tracker.assemble import run_to_folder
 from tracker.config import CountConfig, load_config
+from tracker.count.stage import CountStage
 from tracker.errors import ConfigError, FormatError, SinkError, TrackerError
+from tracker.files import GrowingFile
 from tracker.formats import jsonl
-from tracker.report import made_of
+from tracker.runs import checkpoint
+from tracker.runs.made import fingerprint, made_of
+from tracker.runs.run import run_to_folder
 from tracker.sinks.counts import CountsSink
-from tracker.sinks.folder import GrowingFile
 from tracker.types import Detections, Frame, FrameResult, Tracks
+from tracker.types.stages import as_detector
 
 SAME = ("tracks.jsonl", "counts.json", "counts.csv", "events.jsonl")
 LINE = "count.lines.middle=[0.5,0.0,0.5,1.0]"
@@ -410,11 +413,10 @@ def test_killed_before_the_first_checkpoint(street, tmp_path):
     (run / "checkpoint.json.part").write_text("{")
     track(video, run, "output.video=false", until=3, resume=True)
     assert not list(run.iterdir())  # broken off in good order before the first frame
-    begin = checkpoint.begin
     made = json.loads((street / "whole" / "report.json").read_text())["input"]["file"]
     began = began_with(video, "output.video=false")
-    assert began["source"] == made
-    begin(run / "checkpoint.json", began)
+    assert began.source == made
+    checkpoint.write(run / "checkpoint.json", checkpoint.Checkpoint(began))
     (run / "tracks.jsonl.part").write_text("a line of a frame that no checkpoint has\n" * 9)
     for settings in (["output.video=true"], ["output.video=false", "tracker.new_score=0.7"]):
         with pytest.raises(ConfigError, match="cannot be resumed: settings"):
@@ -429,7 +431,7 @@ def began_with(video, *settings):
     """Return what a run that begins now is made of."""
     detector = stubbed.SlowDetector(stubbed.SCENES["street"](), 0.0)
     config = load_config(None, [LINE, OFTEN, *settings])
-    return made_of(checkpoint.fingerprint(str(video)), config, detector)
+    return made_of(fingerprint(str(video)), config, as_detector(detector).info)
 
 
 def test_force_gives_nothing_up_before_the_first_frame(street, tmp_path):
@@ -632,12 +634,13 @@ def test_a_change_of_size_does_not_stand_in_the_way(tmp_path):
     for index, width in enumerate((320, 160)):
         frame = Frame(index, index / 10, np.zeros((240 * width // 320, width, 3), np.uint8))
         counts.write(FrameResult(frame, Detections.empty(), Tracks.empty()))
-    state = json.loads(json.dumps(counts.state()))
+    state, events = through_json(counts.counting.state()), counts.state()
     counts.close()
     (tmp_path / "again").mkdir()
     (tmp_path / "events.jsonl").rename(tmp_path / "again" / "events.jsonl")
-    again = CountsSink(tmp_path / "again", ("", "person"), config, state=state)
-    assert json.loads(json.dumps(again.state())) == state
+    counting = CountStage(config, state)
+    again = CountsSink(tmp_path / "again", ("", "person"), counting=counting, state=events)
+    assert through_json(again.counting.state()) == state
     again.close()
 
 
@@ -648,7 +651,7 @@ def test_a_damaged_checkpoint_is_one_sentence(street, broken):
         (text.replace('"wall_s":', '"wall_t":'), "is damaged; --force starts the run over"),
         (text.replace('"frames":', '"frames":1', 1), "is damaged"),
         (text[:-100], "is not valid JSON"),
-        (text.replace('"version":2', '"version":1'), "is no checkpoint of version 2"),
+        (text.replace('"version":3', '"version":2'), "is no checkpoint of version 3"),
     ):
         assert damaged != text
         point.write_text(damaged)

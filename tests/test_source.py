@@ -1,4 +1,3 @@
-import json
 import struct
 import subprocess
 import sys
@@ -13,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import stubbed
+from archived import through_json
 
-from tracker.assemble import run_to_folder
 from tracker.config import SourceConfig, load_config
 from tracker.errors import SourceError
+from tracker.runs.run import run_to_folder
 from tracker.video.file import VideoFile
 from tracker.video.images import natural_key
 from tracker.video.picture import checksum
@@ -506,9 +506,9 @@ def everything(source):
     """Read a source to its end: what each frame is, with its mark, and the report."""
     frames = []
     for frame in source:
-        mark = json.loads(json.dumps(source.mark(frame.index)))
-        mark["picture"] = checksum(frame.image)
-        frames.append(((frame.index, frame.time, frame.suspect, mark["picture"]), mark))
+        mark = through_json(source.mark())
+        assert mark.picture == checksum(frame.image)
+        frames.append(((frame.index, frame.time, frame.suspect, mark.picture), mark))
     source.close()
     return frames, source.report
 
@@ -522,10 +522,8 @@ def check_going_on(uri, config=None):
     frames, report = everything(open_source(uri, config))
     for k in {0, len(frames) // 3, len(frames) // 2, len(frames) - 2} & set(range(len(frames) - 1)):
         mark = frames[k][1]
-        if mark.get(
-            "suspect"
-        ):  # how a damaged picture is mended depends on what memory held before
-            del mark["picture"]
+        if mark.suspect:  # how a damaged picture is mended depends on what memory held before
+            mark = mark.model_copy(update={"picture": None})
         rest, same = everything(open_source(uri, config, mark))
         assert [what(frame) for frame in rest] == [what(f) for f in frames[k + 1 :]], (uri, k)
         if not report.complete:  # what is odd about a damaged file may lie before the place sought
@@ -590,9 +588,9 @@ def test_seeking_reads_little(make_video, monkeypatch):
     frames, _ = everything(open_source(path))
     source = open_source(path, None, frames[150][1])
     read = []
-    decode = VideoFile._pictures
+    decode = VideoFile.decode
     monkeypatch.setattr(
-        VideoFile, "_pictures", lambda self: (read.append(p) or p for p in decode(self))
+        VideoFile, "decode", lambda self, by: (read.append(p) or p for p in decode(self, by))
     )
     assert next(iter(source)).index == 151
     assert len(read) < 30  # from the key frame before, and not from the beginning

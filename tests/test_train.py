@@ -14,8 +14,8 @@ from conftest import ROOT
 
 pytest.importorskip("lightning_fabric", reason="the extra `train` is not installed")
 
-from tracker.detect.mobile import NAME, maskrcnn_mobilenet_v3_small_fpn
-from tracker.detect.weights import describe, read_info, save_model
+from tracker.detect.models.mobile import NAME, maskrcnn_mobilenet_v3_small_fpn
+from tracker.detect.models.weights import describe, read_info, save_model
 from tracker.errors import ConfigError, ModelError
 from tracker.masks import Mask, mask_to_rle
 from tracker.train import session
@@ -564,7 +564,7 @@ def test_builders_of_torchvision_are_trained_and_run(street, tmp_path, builder):
     assert done.finished
     best = str(tmp_path / "run" / "best.safetensors")
     from tracker.config import DetectorConfig
-    from tracker.detect.inference import MaskRCNNDetector
+    from tracker.detect.maskrcnn import MaskRCNNDetector
     from tracker.types import Frame
 
     detector = MaskRCNNDetector(DetectorConfig(weights=best, device="cpu"))

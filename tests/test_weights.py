@@ -7,13 +7,12 @@ import pytest
 import scene as scenes
 import torch
 
-from tracker.agreement import agreement
 from tracker.config import DetectorConfig
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.maskrcnn import build_module, find_card, load_model, model_name
-from tracker.detect.mobile import NAME, maskrcnn_mobilenet_v3_small_fpn
-from tracker.detect.reference import ReferenceDetector
-from tracker.detect.weights import (
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.detect.models.builders import build_module, load_model, model_name
+from tracker.detect.models.cards import find_card
+from tracker.detect.models.mobile import NAME, maskrcnn_mobilenet_v3_small_fpn
+from tracker.detect.models.weights import (
     EMBEDDED,
     apply_info,
     describe,
@@ -21,7 +20,9 @@ from tracker.detect.weights import (
     read_weights,
     save_model,
 )
+from tracker.detect.reference import ReferenceDetector
 from tracker.errors import ConfigError, ModelError
+from tracker.measure.agreement import agreement
 from tracker.types import Frame
 
 NAMES = ("__background__", "person", "car")

@@ -200,7 +200,7 @@ def test_sound_whose_clock_jumps_back_ends_no_run(make_video, tmp_path):
     source = open_source(tmp_path / "spliced.ts")
     times = [frame.time for frame in source]
     assert source.report.clock_jumps == 1
-    writer = write(tmp_path / "out.mp4", times, audio=source.audio)
+    writer = write(tmp_path / "out.mp4", times, audio=source.info.audio)
     assert not writer.notes
     assert len(list(open_source(tmp_path / "out.mp4"))) == 160
     with av.open(str(tmp_path / "out.mp4")) as file:

@@ -6,26 +6,26 @@ import importlib
 from typing import Any
 
 _WHERE = {
-    "Annotator": "tracker.drawing",
-    "CountsSink": "tracker.sinks.counts",
-    "Detections": "tracker.types",
-    "Frame": "tracker.types",
-    "FrameResult": "tracker.types",
-    "LineCounter": "tracker.count.lines",
-    "LogSink": "tracker.sinks.log",
-    "Mask": "tracker.masks",
-    "MaskRCNNDetector": "tracker.detect.inference",
-    "MaskTracker": "tracker.associate.mask_tracker",
-    "RunConfig": "tracker.config",
-    "StreamInfo": "tracker.types",
-    "TrackerError": "tracker.errors",
-    "Tracks": "tracker.types",
-    "VideoSink": "tracker.sinks.video",
-    "load_config": "tracker.config",
-    "open_source": "tracker.video.source",
-    "run": "tracker.pipeline",
-    "stream": "tracker.pipeline",
-    "track": "tracker.assemble",
+    "Annotator": "tracker.drawing:Annotator",
+    "CountsSink": "tracker.sinks.counts:CountsSink",
+    "Detections": "tracker.types:Detections",
+    "Frame": "tracker.types:Frame",
+    "FrameResult": "tracker.types:FrameResult",
+    "LineCounter": "tracker.count.lines:LineCounter",
+    "LogSink": "tracker.sinks.log:LogSink",
+    "Mask": "tracker.masks:Mask",
+    "MaskRCNNDetector": "tracker.detect.maskrcnn:MaskRCNNDetector",
+    "MaskTracker": "tracker.associate.mask_tracker:MaskTracker",
+    "RunConfig": "tracker.config:RunConfig",
+    "StreamInfo": "tracker.types:StreamInfo",
+    "TrackerError": "tracker.errors:TrackerError",
+    "Tracks": "tracker.types:Tracks",
+    "VideoSink": "tracker.sinks.video:VideoSink",
+    "load_config": "tracker.config:load_config",
+    "open_source": "tracker.video.source:open_source",
+    "run": "tracker.pipeline:run_one",
+    "stream": "tracker.pipeline:stream",
+    "track": "tracker.runs.run:track",
 }
 
 __all__ = sorted(_WHERE)
@@ -35,7 +35,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import tracker` stays light."""
     if name not in _WHERE:
         raise AttributeError(f"module 'tracker' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
+    module, _, own = _WHERE[name].partition(":")
+    value = getattr(importlib.import_module(module), own)
     globals()[name] = value
     return value
 

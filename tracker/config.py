@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tracker.errors import ConfigError
+from tracker.files import JsonObject
+
+log = logging.getLogger(__name__)
+Override = str | tuple[str, Any]  # section.key=value, or section.key and its value
+_RENAMED = {
+    ("tracker", "cruise_s"): "velocity_average_s",
+    ("tracker", "gallery_likeness"): "gallery_similarity",
+}  # section and old name -> new name
 
 
 def parse_position(text: float | str) -> tuple[Literal["seconds", "frames"], float]:
@@ -41,14 +50,14 @@ def parse_stride(text: float | str) -> tuple[Literal["seconds", "frames"], float
     return ("frames" if match[1] else "seconds"), value
 
 
-def _check_position(value: float | str) -> float | str:
-    parse_position(value)
-    return value
+def _checked(parse: Callable[[Any], object]) -> AfterValidator:
+    """Return a validator that keeps a value as it is if it can be parsed."""
 
+    def check(value: Any) -> Any:
+        parse(value)
+        return value
 
-def _check_stride(value: int | str) -> int | str:
-    parse_stride(value)
-    return value
+    return AfterValidator(check)
 
 
 def _check_device(value: str) -> str:
@@ -58,10 +67,12 @@ def _check_device(value: str) -> str:
 
 
 Device = Annotated[str, AfterValidator(_check_device)]
-Position = Annotated[float | str, AfterValidator(_check_position)]
-Stride = Annotated[int | str, AfterValidator(_check_stride)]
+Position = Annotated[float | str, _checked(parse_position)]
+Stride = Annotated[int | str, _checked(parse_stride)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=1, le=4)]
 
 
 class Section(BaseModel):
@@ -80,8 +91,8 @@ class SourceConfig(Section):
     stride: Stride = 1  # take every k-th frame (5), or one frame each so many seconds ("0.5s")
     fps: Annotated[float, Field(gt=0, le=1000)] = 10.0  # frames/s of a folder of images
     max_pixels: Annotated[int, Field(ge=1)] = 8192 * 8192  # larger pictures are refused, px
-    open_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs
-    read_timeout_s: Annotated[float, Field(gt=0)] = 10.0  # cameras and URLs: longest silence
+    open_timeout_s: Positive = 10.0  # cameras and URLs
+    read_timeout_s: Positive = 10.0  # cameras and URLs: longest silence
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> SourceConfig:
@@ -139,22 +150,16 @@ class TrackerConfig(Section):
     class_vote: bool = True  # a track's class is voted over its life, else that of the last frame
     whole_objects: bool = True  # a box that something cuts tells less about the object's place
     mask_weight: Fraction01 = 0.5  # share of mask IoU in the similarity, box IoU has the rest
-    recovery_scale: Annotated[float, Field(ge=1, le=4)] = (
-        2.0  # lost tracks look in boxes this wider
-    )
+    recovery_scale: Scale = 2.0  # lost tracks look in boxes this wider
     recovery_similarity: Fraction01 = 0.3  # of the widened boxes
-    cruise_s: Annotated[float, Field(gt=0)] = (
-        0.15  # a lost track keeps its average motion of this time
-    )
-    gate: Annotated[float, Field(gt=0)] = 50.0  # squared Mahalanobis distance of the centre
-    position_noise: Annotated[float, Field(gt=0)] = 0.05  # detector's box noise, of the size
-    acceleration_noise: Annotated[float, Field(gt=0)] = 0.7  # objects' acceleration, sizes/s^1.5
-    size_noise: Annotated[float, Field(gt=0)] = 0.3  # objects' growth, sizes/s^0.5
-    lost_damping_s: Annotated[float, Field(gt=0)] = (
-        6.0  # a lost track's velocity fades in this time
-    )
+    velocity_average_s: Positive = 0.15  # a lost track keeps its average motion of this time
+    gate: Positive = 50.0  # squared Mahalanobis distance of the centre
+    position_noise: Positive = 0.05  # detector's box noise, of the size
+    acceleration_noise: Positive = 0.7  # objects' acceleration, sizes/s^1.5
+    size_noise: Positive = 0.3  # objects' growth, sizes/s^0.5
+    lost_damping_s: Positive = 6.0  # a lost track's velocity fades in this time
     gallery_s: Seconds = 0.0  # who returns within this time and looks the same gets the old id
-    gallery_likeness: Fraction01 = 0.8  # least cosine of the two looks
+    gallery_similarity: Fraction01 = 0.8  # least cosine of the two looks
     camera_motion: bool = True  # follow the background, so that tracks move with the camera
     duplicate_overlap: Fraction01 = 0.7  # a new track so far inside another's mask or box is none
 
@@ -180,7 +185,7 @@ class RefineConfig(Section):
 
     fill_s: Seconds = 0.3  # gaps up to this long are filled with moved boxes and masks
     join_s: Seconds = 1.0  # a track may go on as another one after a gap up to this long
-    join_scale: Annotated[float, Field(ge=1, le=4)] = 1.5  # in boxes this wider
+    join_scale: Scale = 1.5  # in boxes this wider
     join_similarity: Fraction01 = 0.5  # of these boxes in the middle of the gap
     min_hits: Annotated[int, Field(ge=1)] = 4  # tracks seen less often are ghosts
     min_score: Fraction01 = 0.65  # and those with a lower average score
@@ -196,7 +201,7 @@ class CountConfig(Section):
     ] = {}  # name -> x1, y1, x2, y2 in px, or fractions of the frame if all are in [0, 1]
     anchor: Literal["center", "bottom"] = "center"  # the point of a box that must cross
     hysteresis: Fraction01 = 0.1  # how far beyond a line counts as crossed, of the box's height
-    bin_s: Annotated[float, Field(gt=0)] = 60.0  # width of the time bins of counts.csv
+    bin_s: Positive = 60.0  # width of the time bins of counts.csv
 
     @model_validator(mode="after")
     def _lines_have_length(self) -> CountConfig:
@@ -245,7 +250,7 @@ class RunConfig(Section):
             whole["model"] = f"{Path(module).absolute()}:{function}"
         return self.model_copy(update={"detector": detector.model_copy(update=whole)})
 
-    def telling(self) -> dict[str, Any]:
+    def deciding(self) -> JsonObject:
         """Return the settings that change what a run writes, as JSON types."""
         settings = self.model_dump(mode="json")
         for name in ("least_free_mb", "checkpoint_s"):
@@ -253,13 +258,13 @@ class RunConfig(Section):
         return settings
 
 
-def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read settings from a TOML file, then apply `section.key=value` overrides.
+def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) -> RunConfig:
+    """Read settings from a TOML file, then apply overrides: `section.key=value`, or key and value.
 
     Raises ConfigError that names every unknown key (with the nearest known one), wrong type and
     value out of range at once.
     """
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     if path is not None:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -267,20 +272,33 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunC
             raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
-    config = build_config(values, where=str(path)) if path is not None else None
-    if config is not None and not overrides:
-        return config
+        config = build_config(values, where=str(path))
+        if not overrides:
+            return config
     for override in overrides:
         _apply(values, override)
     return build_config(values)
 
 
-def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
-    """Check plain values (as TOML gives them) and return the settings; raise ConfigError."""
+def build_config(values: JsonObject, where: str = "settings") -> RunConfig:
+    """Check plain values (as TOML gives them) and return the settings; raise ConfigError.
+
+    Names of before are understood for one version, with a notice.
+    """
+    _rename(values, where)
     try:
         return RunConfig.model_validate_json(json.dumps(values, default=str))
     except ValidationError as exc:
         raise ConfigError(f"{where}: {'; '.join(sentences(exc))}") from exc
+
+
+def _rename(values: JsonObject, where: str) -> None:
+    for (section, old), new in _RENAMED.items():
+        table = values.get(section)
+        if isinstance(table, dict) and old in table:
+            log.warning("%s: %s.%s is called %s.%s now", where, section, old, section, new)
+            table.setdefault(new, table[old])
+            del table[old]
 
 
 def parse_value(text: str) -> Any:
@@ -291,17 +309,22 @@ def parse_value(text: str) -> Any:
         return text.strip()
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def _apply(values: JsonObject, override: Override) -> None:
+    """Set one value; what is given as text is read as TOML."""
+    if isinstance(override, str):
+        key, separator, text = override.partition("=")
+        value, said = parse_value(text), override
+    else:
+        (key, value), separator = override, "="
+        said = key
     path = [part.strip() for part in key.split(".")]
     if not separator or len(path) < 2 or not all(path):
-        raise ConfigError(f"--set takes section.key=value, got {override!r}")
-    value = parse_value(text)
+        raise ConfigError(f"--set takes section.key=value, got {said!r}")
     table = values
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {part!r} is not a section")
+            raise ConfigError(f"--set {said}: {part!r} is not a section")
     table[path[-1]] = value
 
 

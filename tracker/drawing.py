@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import colorsys
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from tracker.config import OutputConfig
-from tracker.count.lines import Line
 from tracker.masks import Mask
-from tracker.types import FrameResult, Image
+from tracker.snapshot import TrailState
+from tracker.types import FrameResult, Image, LineCount
 
 Color = tuple[int, int, int]
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -26,15 +24,6 @@ _LINE_COLOR: Color = (255, 214, 10)
 _INK: Color = (245, 245, 245)
 _PANEL_LINES = 12
 _TRAIL_SMOOTHING_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class LineTotal:
-    """What stands beside a line on the picture."""
-
-    line: Line
-    entered: int
-    left: int
 
 
 def color_of(id_: int) -> Color:
@@ -62,10 +51,16 @@ class Annotator:
         self,
         result: FrameResult,
         *,
-        unique: dict[str, int] | None = None,
-        lines: Sequence[LineTotal] = (),
+        unique: Mapping[str, int] | None = None,
+        lines: Sequence[LineCount] = (),
     ) -> Image:
-        """Return an annotated copy: masks, boxes, labels, trails, lines, and the counts panel."""
+        """Return an annotated copy: masks, boxes, labels, trails, lines, and the counts panel.
+
+        `unique` and `lines` stand on it where nobody has counted the result.
+        """
+        if result.counts is not None:
+            lines = result.counts.lines
+            unique = {self._categories[label]: n for label, n in result.counts.unique.items()}
         image = result.frame.image.copy()
         tracks, pen = result.tracks, _Pen(image)
         colors = [color_of(int(id_)) for id_ in tracks.ids]
@@ -80,8 +75,8 @@ class Annotator:
             rows = zip(tracks.boxes, tracks.observed, tracks.masks, colors, strict=True)
             for box, seen, mask, color in rows:  # one carried with its mask is not guessed
                 pen.box(box, color, dashed=not seen and mask is None)
-        for total in lines:
-            pen.line(total)
+        for line in lines:
+            pen.line(line)
         if self._config.panel:
             pen.panel(self._panel_lines(result, unique or {}, lines))
         if self._config.labels:
@@ -91,17 +86,15 @@ class Annotator:
                 pen.label(text, tracks.boxes[row], colors[row])
         return image
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        trails = [[id_, [list(point) for point in trail]] for id_, trail in self._trails.items()]
-        return {"size": self._size, "trails": trails}
+    def state(self) -> tuple[tuple[TrailState, ...], tuple[int, int] | None]:
+        """Return the trails and the size of their frames, px: all that `restore` needs."""
+        trails = (TrailState(id=id_, points=tuple(trail)) for id_, trail in self._trails.items())
+        return tuple(trails), self._size
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        self._size = tuple(state["size"]) if state["size"] else None
-        self._trails = {
-            id_: deque((time, x, y) for time, x, y in trail) for id_, trail in state["trails"]
-        }
+    def restore(self, trails: Sequence[TrailState], size: tuple[int, int] | None) -> None:
+        """Continue exactly where the state was taken."""
+        self._size = size
+        self._trails = {trail.id: deque(trail.points) for trail in trails}
 
     def _extend_trails(self, result: FrameResult) -> None:
         now, tracks = result.frame.time, result.tracks
@@ -123,7 +116,7 @@ class Annotator:
                 del self._trails[id_]
 
     def _panel_lines(
-        self, result: FrameResult, unique: dict[str, int], lines: Sequence[LineTotal]
+        self, result: FrameResult, unique: Mapping[str, int], lines: Sequence[LineCount]
     ) -> list[str]:
         minutes, seconds = divmod(result.frame.time, 60)
         text = [f"{int(minutes):02d}:{seconds:05.2f}  frame {result.frame.index}"]
@@ -133,7 +126,7 @@ class Annotator:
             present[name] = present.get(name, 0) + 1
         ranked = sorted(unique, key=lambda name: (-unique[name], name))
         text += [f"{name}: {present.get(name, 0)} now, {unique[name]} in all" for name in ranked]
-        text += [f"{t.line.name}: {t.entered} in, {t.left} out" for t in lines]
+        text += [f"{line.name}: {line.entered} in, {line.left} out" for line in lines]
         if len(text) > _PANEL_LINES:
             text = [*text[: _PANEL_LINES - 1], f"and {len(text) - _PANEL_LINES + 1} more"]
         return text
@@ -196,8 +189,8 @@ class _Pen:
                 return x, top
         return x, inside[0] if inside else max(0, min(y1, frame_height - height))
 
-    def line(self, total: LineTotal) -> None:
-        (x1, y1), (x2, y2) = total.line.start, total.line.end
+    def line(self, line: LineCount) -> None:
+        (x1, y1), (x2, y2) = line.start, line.end
         start, end = (round(x1), round(y1)), (round(x2), round(y2))
         cv2.line(self._image, start, end, _LINE_COLOR, self.thickness + 1, cv2.LINE_AA)
         length = max(float(np.hypot(x2 - x1, y2 - y1)), 1e-6)
@@ -213,7 +206,7 @@ class _Pen:
             cv2.LINE_AA,
             tipLength=0.35,
         )
-        text = f"{total.line.name}: {total.entered} in, {total.left} out"
+        text = f"{line.name}: {line.entered} in, {line.left} out"
         at = np.array([x1, y1, x2, y2], np.float32)
         self.label(text, np.minimum(at, at[[2, 3, 0, 1]]), _LINE_COLOR)
 

@@ -66,3 +66,8 @@ def redact(text: str) -> str:
     text = _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
     # Some cameras take them in the path: rtsp://camera/user=admin_password=secret_channel=1
     return _URL.sub(lambda url: _SECRET_IN_PATH.sub(r"\1***", url[0]), text)
+
+
+def explain(error: BaseException) -> str:
+    """Return what an error says, with the older errors that are noted on it; safe to show."""
+    return redact("; ".join([str(error), *getattr(error, "__notes__", ())]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,22 @@ FloatArray = npt.NDArray[np.float32]
 MAX_RLE_PIXELS = 1 << 28  # a 16384 x 16384 frame; anything larger in a file is a mistake or hostile
 
 
+class MaskJson(NamedTuple):
+    """A mask as JSON types: its window, px, and the counts of the window's COCO RLE."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    counts: str  # empty for a window without pixels
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """One instance's pixels: a bitmap and where its top-left corner lies in the frame."""
+    """One instance's pixels: a bitmap and where its top-left corner lies in the frame.
+
+    The bitmap is copied where it can be written to.
+    """
 
     x: int  # column of bits[0, 0] in the frame, px
     y: int  # row of bits[0, 0] in the frame, px
@@ -28,7 +41,30 @@ class Mask:
     def __post_init__(self) -> None:
         if self.bits.ndim != 2 or self.bits.dtype != np.bool_:
             raise ValueError(f"bits must be (h, w) bool, got {self.bits.shape} {self.bits.dtype}")
-        self.bits.flags.writeable = False
+        if self.bits.flags.writeable:
+            bits = self.bits.copy()
+            bits.flags.writeable = False
+            object.__setattr__(self, "bits", bits)
+
+    def to_json(self) -> MaskJson:
+        """Return the one JSON form of a mask; `from_json` gives it back, window and all."""
+        height, width = self.bits.shape
+        if not self.bits.size:
+            return MaskJson(self.x, self.y, width, height, "")
+        window = mask_to_rle(Mask(0, 0, self.bits), width, height)
+        return MaskJson(self.x, self.y, width, height, window["counts"])
+
+    @classmethod
+    def from_json(cls, content: MaskJson) -> Mask:
+        """Return the mask that `to_json` was asked for; raise ValueError for a malformed one."""
+        x, y, width, height, counts = content
+        bits = np.zeros((height, width), np.bool_)
+        if counts:
+            seen = rle_to_mask({"size": [height, width], "counts": counts})
+            x1, y1, x2, y2 = seen.box
+            bits[y1:y2, x1:x2] = seen.bits
+        bits.flags.writeable = False
+        return cls(x, y, bits)
 
     @property
     def area(self) -> int:
@@ -56,9 +92,9 @@ class Mask:
         left, right = int(columns.argmax()), len(columns) - int(columns[::-1].argmax())
         if (top, left) == (0, 0) and (bottom, right) == self.bits.shape:
             return self
-        return Mask(
-            self.x + left, self.y + top, np.ascontiguousarray(self.bits[top:bottom, left:right])
-        )
+        bits = np.ascontiguousarray(self.bits[top:bottom, left:right])
+        bits.flags.writeable = False
+        return Mask(self.x + left, self.y + top, bits)
 
     def moved(self, dx: int, dy: int) -> Mask:
         """Return the same bitmap shifted by whole pixels; it may leave the frame."""

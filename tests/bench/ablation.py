@@ -27,14 +27,15 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tracker.assemble import associate, refine
-from tracker.associate.archive import Archive
+from tracker.associate.history import History
 from tracker.associate.mask_tracker import MaskTracker
+from tracker.associate.saved import associate
 from tracker.config import RefineConfig, TrackerConfig
-from tracker.evaluate import evaluate
 from tracker.formats import get_format
 from tracker.formats.detections import read
 from tracker.masks import rle_to_mask
+from tracker.measure.evaluation import evaluate
+from tracker.sinks.archive import refined_log
 from tracker.types import (
     DetectionLog,
     Detections,
@@ -50,7 +51,7 @@ ROWS = {
     "without box IoU": {"mask_weight": 1.0},
     "without the Mahalanobis gate": {"gate": 1e9},
     "without cut boxes' rule": {"whole_objects": False},
-    "without averaged motion of the lost": {"cruise_s": 1e-6},
+    "without averaged motion of the lost": {"velocity_average_s": 1e-6},
     "without weak detections": {"weak_score": 0.6},
     "weak detections for all tracks": {"weak_trust": 0.0},
     "weak detections however they fit": {"weak_similarity": 0.0},
@@ -80,9 +81,9 @@ def link(log, config, archived):
     tracker = MaskTracker(config)
     if not archived:
         return associate(log, tracker)
-    archive = Archive(tracker, RefineConfig())
-    online = list(associate(log, archive).frames)
-    return refine(TrackLog(log.info, online), archive)
+    history = History(RefineConfig())
+    online = list(associate(log, tracker, history).frames)
+    return refined_log(TrackLog(log.info, online), history)
 
 
 def boxes_score(log, truth, folder, name):

@@ -20,13 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tracker.agreement import agreement
 from tracker.config import DetectorConfig, SourceConfig
+from tracker.detect.fast.network import FastRCNN
 from tracker.detect.hardware import keep_freed_memory
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.network import FastRCNN
+from tracker.detect.maskrcnn import MaskRCNNDetector
 from tracker.detect.paste import paste_masks
 from tracker.detect.reference import ReferenceDetector
+from tracker.measure.agreement import agreement
 from tracker.types import Frame
 from tracker.video.source import open_source
 

@@ -24,8 +24,8 @@ def one_run(frames: int, model: str) -> dict[str, float]:
     """Run in this process and return its peak resident memory, MB."""
     import scene
 
-    from tracker.assemble import load_detector, run_to_folder
     from tracker.config import load_config
+    from tracker.runs.run import load_detector, run_to_folder
 
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "crowd.mp4"

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tracker.assemble import run_to_folder
 from tracker.config import load_config
-from tracker.detect.inference import MaskRCNNDetector
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.runs.run import run_to_folder
 from tracker.video.source import open_source
 
 

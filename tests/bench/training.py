@@ -30,9 +30,9 @@ import scene
 
 from tracker.config import DetectorConfig
 from tracker.detect.hardware import available_cores
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.maskrcnn import LoadedModel, set_limits
-from tracker.detect.mobile import NAME
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.detect.models.builders import LoadedModel, set_limits
+from tracker.detect.models.mobile import NAME
 from tracker.train import session
 from tracker.train.build import build_model
 from tracker.train.loop import Hooks

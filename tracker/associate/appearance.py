@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracker.snapshot import AppearanceState
+
 FloatArray = npt.NDArray[np.float64]
 
 ENOUGH = 60  # detections that must have been seen before anything is said
@@ -44,7 +46,7 @@ class Appearance:
         self._spread = (1 - share) * (self._spread + share * ahead**2) + share * within
         self._mean = self._mean + share * ahead
 
-    def likeness(self, a: FloatArray, b: npt.NDArray[Any]) -> FloatArray | None:
+    def similarity(self, a: FloatArray, b: npt.NDArray[Any]) -> FloatArray | None:
         """Return cosines in [-1, 1], (len(a), len(b)); 0 where unknown, None if all are."""
         if self._count < ENOUGH or a.shape[1] != len(self._mean) or b.shape[1] != len(self._mean):
             return None
@@ -56,13 +58,13 @@ class Appearance:
         length = np.linalg.norm(unlike, axis=1, keepdims=True)
         return np.where(known, unlike / np.maximum(length, 1e-12), 0.0)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        mean, spread = self._mean.tolist(), self._spread.tolist()
-        return {"count": self._count, "mean": mean, "spread": spread}
+    def state(self) -> AppearanceState:
+        """Return all that `restore` needs."""
+        mean, spread = tuple(self._mean.tolist()), tuple(self._spread.tolist())
+        return AppearanceState(count=self._count, mean=mean, spread=spread)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: AppearanceState) -> None:
         """Continue exactly where `state` was taken."""
-        self._count = int(state["count"])
-        self._mean = np.array(state["mean"], np.float64)
-        self._spread = np.array(state["spread"], np.float64)
+        self._count = state.count
+        self._mean = np.array(state.mean, np.float64)
+        self._spread = np.array(state.spread, np.float64)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tracker.associate.track_table import rows_of
+from tracker.snapshot import CameraState, PictureState
 from tracker.types import Image
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,22 +71,21 @@ class CameraMotion:
         motion[:, 2] *= scale
         return np.round(motion, 6)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        return {
-            "picture": picture_to_json(self._before),
-            "objects": self._objects.tolist(),
-            "still": self._still,
-            "skipped": self._skipped,
-            "change": self._change,
-        }
+    def state(self) -> CameraState:
+        """Return all that `restore` needs."""
+        return CameraState(
+            picture=picture_state(self._before),
+            objects=rows_of(self._objects),
+            still=self._still,
+            skipped=self._skipped,
+            change=self._change,
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: CameraState) -> None:
         """Continue exactly where `state` was taken."""
-        self._before = picture_from_json(state["picture"])
-        self._objects = np.array(state["objects"], np.float64).reshape(-1, 4)
-        self._still, self._skipped = int(state["still"]), int(state["skipped"])
-        self._change = float(state["change"])
+        self._before = picture_from(state.picture)
+        self._objects = np.array(state.objects, np.float64).reshape(-1, 4)
+        self._still, self._skipped, self._change = state.still, state.skipped, state.change
 
 
 def shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:
@@ -95,21 +96,20 @@ def shrink(image: Image, scale: float) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(green, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def picture_to_json(picture: npt.NDArray[np.uint8] | None) -> dict[str, Any] | None:
-    """Return a small grey picture as JSON types."""
+def picture_state(picture: npt.NDArray[np.uint8] | None) -> PictureState | None:
+    """Return a small grey picture as it is remembered."""
     if picture is None:
         return None
     packed = base64.b64encode(zlib.compress(picture.tobytes(), 1)).decode("ascii")
-    return {"size": list(picture.shape), "zlib": packed}
+    return PictureState(width=picture.shape[1], height=picture.shape[0], zlib=packed)
 
 
-def picture_from_json(content: dict[str, Any] | None) -> npt.NDArray[np.uint8] | None:
-    """Return the picture that `picture_to_json` gave."""
-    if not content:
+def picture_from(state: PictureState | None) -> npt.NDArray[np.uint8] | None:
+    """Return the picture that `picture_state` was given."""
+    if state is None:
         return None
-    height, width = (int(v) for v in content["size"])
-    data = zlib.decompress(base64.b64decode(content["zlib"]))
-    return np.frombuffer(data, np.uint8).reshape(height, width)
+    data = zlib.decompress(base64.b64decode(state.zlib))
+    return np.frombuffer(data, np.uint8).reshape(state.height, state.width)
 
 
 def _follow(

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tracker.associate.camera_motion import picture_from_json, picture_to_json, shrink
+from tracker.associate.camera_motion import picture_from, picture_state, shrink
 from tracker.associate.kalman import KalmanFilter
-from tracker.associate.table import TrackTable
+from tracker.associate.track_table import TrackTable
 from tracker.masks import Mask
+from tracker.snapshot import PictureState
 from tracker.types import Image
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,13 +100,13 @@ class ObjectFlow:
             shifts[row] = middle * scale
         return shifts, sure
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        return {"picture": picture_to_json(self._before)}
+    def state(self) -> PictureState | None:
+        """Return all that `restore` needs."""
+        return picture_state(self._before)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: PictureState | None) -> None:
         """Continue exactly where `state` was taken."""
-        self._before = picture_from_json(state["picture"])
+        self._before = picture_from(state)
 
 
 def _corners(

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tracker.associate.appearance import Appearance
-from tracker.associate.table import TrackTable
+from tracker.associate.track_table import TrackTable
+from tracker.snapshot import GalleryState
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -16,9 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 class Gallery:
     """Hold ended tracks for `keep_s` seconds and give back their ids to who looks the same."""
 
-    def __init__(self, keep_s: float, likeness: float) -> None:
+    def __init__(self, keep_s: float, similarity: float) -> None:
         self._keep_s = keep_s
-        self._likeness = likeness  # least cosine of two looks
+        self._similarity = similarity  # least cosine of two looks
         self._looks = Appearance()
         self._gone = TrackTable.empty()
 
@@ -41,22 +42,22 @@ class Gallery:
         What nobody resembles enough, or has no look, gets 0.
         """
         gone = self._gone
-        looks = self._looks.likeness(embedding, gone.embedding)
+        looks = self._looks.similarity(embedding, gone.embedding)
         if looks is None or not len(gone):
             return 0
         alike = np.where(gone.label == label, looks[0], -1.0)
         best = int(alike.argmax())
-        if not alike[best] >= self._likeness:  # also where it is no number
+        if not alike[best] >= self._similarity:  # also where it is no number
             return 0
         id_ = int(gone.id[best])
         gone.keep(np.arange(len(gone)) != best)
         return id_
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        return {"looks": self._looks.state(), "gone": self._gone.to_json()}
+    def state(self) -> GalleryState:
+        """Return all that `restore` needs."""
+        return GalleryState(appearance=self._looks.state(), gone=self._gone.state())
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: GalleryState) -> None:
         """Continue exactly where `state` was taken."""
-        self._looks.restore(state["looks"])
-        self._gone = TrackTable.from_json(state["gone"])
+        self._looks.restore(state.appearance)
+        self._gone = TrackTable.restored(state.gone)

@@ -13,21 +13,20 @@ from tracker.associate.flow import ObjectFlow
 from tracker.associate.gallery import Gallery
 from tracker.associate.kalman import KalmanFilter
 from tracker.associate.matching import is_duplicate, match
-from tracker.associate.table import TrackTable
+from tracker.associate.track_table import TrackTable
 from tracker.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from tracker.config import TrackerConfig
 from tracker.masks import Mask
-from tracker.types import Detections, Image, Tracks
+from tracker.snapshot import TrackerState
+from tracker.types import Detections, Image, Sighting, Tracks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-STATE_VERSION = 3
 
 CUT_TOLERANCE = 0.9  # of its usual size a box may be without being taken for cut
 GROW_S, SHRINK_S = 0.3, 1.5  # s, in which the size of the whole object follows the box's
 LOOKS_SHARE = 0.1  # of the newest look in a track's appearance
-LONGEST_PAST = 64  # detections of a tentative track that are remembered
 USUAL_SHARE = 0.01  # of one score in the class's usual score
 
 
@@ -48,18 +47,17 @@ class MaskTracker:
             size_noise=self.config.size_noise,
         )
         self._gallery = (
-            Gallery(self.config.gallery_s, self.config.gallery_likeness)
+            Gallery(self.config.gallery_s, self.config.gallery_similarity)
             if self.config.gallery_s
             else None
         )
         self._tracks = TrackTable.empty()
-        self.late: list[tuple[int, int, int]] = []
-        """Earlier detections of the tracks that the latest frame confirmed: id, frame, row."""
+        self._earlier: list[Sighting] = []  # of the tracks that the latest frame confirmed
         self.frames = 0  # so far, carried ones included
         self._camera = CameraMotion() if self.config.camera_motion else None
         self._flow = ObjectFlow() if carries else None
         self._next_id = 1
-        self._usual: dict[int, float] = {}  # label -> what confirmed tracks of it usually score
+        self._usual_scores: dict[int, float] = {}  # label -> of its confirmed tracks
         self._now: float | None = None
         self._detected: float | None = None  # s, when a frame was last detected
         self._gap = 0.0  # s, from then to the latest frame
@@ -95,41 +93,33 @@ class MaskTracker:
         self._tracks.carry(self._advance(time, image))
         return self._report(time, carried=True)
 
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to continue, as JSON types."""
-        return {
-            "version": STATE_VERSION,
-            "frames": self.frames,
-            "next_id": self._next_id,
-            "usual": sorted(self._usual.items()),
-            "now": self._now,
-            "detected": self._detected,
-            "size": self._size,
-            "gallery": self._gallery.state() if self._gallery else None,
-            "camera": self._camera.state() if self._camera else None,
-            "flow": self._flow.state() if self._flow else None,
-            "tracks": self._tracks.to_json(),
-        }
+    def state(self) -> TrackerState:
+        """Return everything needed to continue."""
+        return TrackerState(
+            frames=self.frames,
+            next_id=self._next_id,
+            usual_scores=tuple(sorted(self._usual_scores.items())),
+            now=self._now,
+            detected=self._detected,
+            size=self._size,
+            gallery=self._gallery.state() if self._gallery else None,
+            camera=self._camera.state() if self._camera else None,
+            flow=self._flow.state() if self._flow else None,
+            tracks=self._tracks.state(),
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken; raise ValueError for another version."""
-        if state.get("version") != STATE_VERSION:
-            raise ValueError(f"state version must be {STATE_VERSION}, got {state.get('version')!r}")
-        self.frames, self._next_id = int(state["frames"]), int(state["next_id"])
-        self._now, self._detected = state["now"], state["detected"]
-        self._size = tuple(state["size"]) if state["size"] else None
-        self._usual = {int(label): float(score) for label, score in state["usual"]}
-        if self._camera:
-            self._camera = CameraMotion()
-            if state["camera"]:
-                self._camera.restore(state["camera"])
+    def restore(self, state: TrackerState) -> None:
+        """Continue exactly where `state` was taken."""
+        self.frames, self._next_id = state.frames, state.next_id
+        self._now, self._detected, self._size = state.now, state.detected, state.size
+        self._usual_scores = dict(state.usual_scores)
+        if self._camera and state.camera:
+            self._camera.restore(state.camera)
         if self._flow:
-            self._flow = ObjectFlow()
-            if state["flow"]:
-                self._flow.restore(state["flow"])
-        if self._gallery and state["gallery"]:
-            self._gallery.restore(state["gallery"])
-        self._tracks = TrackTable.from_json(state["tracks"])
+            self._flow.restore(state.flow)
+        if self._gallery and state.gallery:
+            self._gallery.restore(state.gallery)
+        self._tracks = TrackTable.restored(state.tracks)
 
     def resize(self, width: int, height: int) -> None:
         """Follow a change of the picture's size, px: what is known is scaled to the new one."""
@@ -153,7 +143,7 @@ class MaskTracker:
         step = 0.0 if self._now is None else time - self._now
         self._gap = 0.0 if self._detected is None else time - self._detected
         self._now = time
-        self.late = []
+        self._earlier = []
         self.frames += 1
         # Nobody is missed where nobody was looked for.
         self._forget(time if boxes is not None or self._detected is None else self._detected)
@@ -190,7 +180,7 @@ class MaskTracker:
     def _coast(self, rows: BoolArray) -> None:
         """Let tracks that were just lost go on whole, at their average motion."""
         tracks = self._tracks
-        tracks.mean[rows, :2, 1] = tracks.cruise[rows]
+        tracks.mean[rows, :2, 1] = tracks.average_velocity[rows]
         tracks.mean[rows, 2:, 0] = tracks.body[rows]
         tracks.offset[rows] = 0
 
@@ -223,7 +213,7 @@ class MaskTracker:
             tracks.blend_embedding(rows, detections.embeddings[columns], LOOKS_SHARE)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             tracks.masks[row] = detections.masks[column]
-        self._confirm(rows)
+        self._confirm(rows, detections, time)
 
     def _whole(self, rows: IntArray, measured: FloatArray) -> FloatArray:
         """Return where the centres of the whole objects are, as far as cut boxes tell, (R, 2).
@@ -246,8 +236,9 @@ class MaskTracker:
         """Take the newest motion and size into the averages that carry a lost track."""
         tracks = self._tracks
         dt, youth = (time - tracks.seen[rows])[:, None], 1 / (tracks.hits[rows] + 1)[:, None]
-        share = np.maximum(1 - np.exp(-dt / self.config.cruise_s), youth)
-        tracks.cruise[rows] += share * (tracks.mean[rows, :2, 1] - tracks.cruise[rows])
+        share = np.maximum(1 - np.exp(-dt / self.config.velocity_average_s), youth)
+        change = tracks.mean[rows, :2, 1] - tracks.average_velocity[rows]
+        tracks.average_velocity[rows] += share * change
         grown = size - tracks.body[rows]
         share = np.where(
             grown > 0, np.maximum(1 - np.exp(-dt / GROW_S), youth), 1 - np.exp(-dt / SHRINK_S)
@@ -280,7 +271,7 @@ class MaskTracker:
             box=boxes,
             body=mean[:, 2:, 0].copy(),
             offset=np.zeros((len(rows), 2)),
-            cruise=np.zeros((len(rows), 2)),
+            average_velocity=np.zeros((len(rows), 2)),
             score=score,
             total=score.copy(),
             seen=np.full(len(rows), time),
@@ -295,9 +286,9 @@ class MaskTracker:
         new.vote(np.arange(len(rows)), detections.labels[rows], score)
         before = len(self._tracks)
         self._tracks.append(new)
-        self._confirm(before + np.arange(len(rows)))
+        self._confirm(before + np.arange(len(rows)), detections, time)
 
-    def _confirm(self, rows: IntArray) -> None:
+    def _confirm(self, rows: IntArray, detections: Detections, time: float) -> None:
         """Give ids to those of `rows` that have earned one, in their order.
 
         A track must score, on average, about as well as confirmed tracks of its class do: what
@@ -305,31 +296,38 @@ class MaskTracker:
         """
         tracks, config = self._tracks, self.config
         labels = tracks.label[rows]
-        for label in np.unique(labels).tolist():
-            known = tracks.score[rows[(labels == label) & (tracks.id[rows] > 0)]]
-            if len(known):
-                usual = self._usual.setdefault(label, float(known[0]))
-                share = 1 - (1 - USUAL_SHARE) ** len(known)
-                self._usual[label] = usual + share * (float(known.mean()) - usual)
-        expected = np.array([self._usual.get(label, 0.0) for label in labels.tolist()])
+        self._learn_scores(rows, labels)
+        expected = np.array([self._usual_scores.get(label, 0.0) for label in labels.tolist()])
         least = np.maximum(config.confirm_score, config.confirm_share * expected)
         good = tracks.trust[rows] >= least
         sure = good & (tracks.hits[rows] >= config.confirm_hits)
         sure |= tracks.score[rows] >= config.instant_score
-        new = rows[sure & (tracks.id[rows] == 0)]
         for row in rows[~sure & (tracks.id[rows] == 0)].tolist():
-            tracks.past[row].append((self.frames - 1, int(tracks.source[row])))
-            del tracks.past[row][:-LONGEST_PAST]
-        for row in new.tolist():
+            tracks.remember(row, detections, self.frames - 1, time)
+        new = rows[sure & (tracks.id[rows] == 0)].tolist()
+        for row in new:
             returned = 0
             if self._gallery:
                 looks = tracks.embedding[row : row + 1]
                 returned = self._gallery.claim(looks, int(tracks.label[row]))
             tracks.id[row] = returned or self._next_id
             self._next_id = max(self._next_id, int(tracks.id[row]) + 1)
-        for row in new.tolist():
-            self.late += [(int(tracks.id[row]), *sighting) for sighting in tracks.past[row]]
+        for row in new:
+            id_ = int(tracks.id[row])
+            self._earlier += [
+                one.sighting(id_, self.frames - 1 - one.frame) for one in tracks.past[row]
+            ]
             tracks.past[row] = []
+
+    def _learn_scores(self, rows: IntArray, labels: IntArray) -> None:
+        """Take in what confirmed tracks of each class score."""
+        tracks = self._tracks
+        for label in np.unique(labels).tolist():
+            known = tracks.score[rows[(labels == label) & (tracks.id[rows] > 0)]]
+            if len(known):
+                usual = self._usual_scores.setdefault(label, float(known[0]))
+                share = 1 - (1 - USUAL_SHARE) ** len(known)
+                self._usual_scores[label] = usual + share * (float(known.mean()) - usual)
 
     # ---- report -----------------------------------------------------------------------------
 
@@ -338,8 +336,6 @@ class MaskTracker:
         unseen = time - tracks.seen
         coasting = (unseen > 1e-9) & (unseen <= self.config.coast_s + 1e-9)
         rows = np.flatnonzero((tracks.id > 0) & ((tracks.source >= 0) | coasting))
-        if not len(rows):
-            return Tracks.empty()
         rows = rows[np.argsort(tracks.id[rows])]
         if carried and self._size:  # who was carried out of the picture is not there
             box = tracks.box[rows]
@@ -357,4 +353,5 @@ class MaskTracker:
             labels=tracks.label[rows],
             masks=tuple(masks),
             sources=np.full(len(rows), -1) if carried else tracks.source[rows],
+            earlier=tuple(self._earlier),
         )

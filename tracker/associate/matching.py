@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from tracker.associate.cost import assign, move_to, similarity
 from tracker.associate.kalman import KalmanFilter
-from tracker.associate.table import TrackTable
+from tracker.associate.track_table import TrackTable
 from tracker.boxes import (
     box_area,
     box_intersection,

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from tracker.associate.cost import assign, centre_shift
 from tracker.boxes import box_iou, cxcywh_to_xyxy, expand, xyxy_to_cxcywh
 from tracker.config import RefineConfig
-from tracker.masks import Mask, mask_to_rle, rle_to_mask
+from tracker.masks import Mask, MaskJson
 from tracker.types import Tracks
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,19 +25,19 @@ MOTION_S = 1.0  # s of a track's end that tell how it moved there
 
 
 @dataclass(slots=True)
-class Sighting:
+class Seen:
     """One track in one frame; the mask compressed, for a whole video must fit in memory."""
 
     frame: int  # position in the video, from 0
     box: FloatArray  # (4,) xyxy
     score: float
     label: int
-    mask: tuple[int, int, dict[str, Any]] | None  # x, y of the window and its RLE
+    mask: MaskJson | None
     source: int  # row of the frame's detections, -1 = filled in
 
 
 def refined(
-    found: Sequence[Sequence[Sighting]],
+    found: Sequence[Sequence[Seen]],
     times_s: Sequence[float],
     stretches_of: Sequence[int],
     looked: Sequence[bool],
@@ -56,7 +55,7 @@ def refined(
     usual = _usual_scores(tracks)
     tracks = [track for track in tracks if _is_real(track, usual, config)]
     tracks.sort(key=lambda track: track[0].frame)
-    frames: list[list[tuple[int, int, Sighting]]] = [[] for _ in times_s]
+    frames: list[list[tuple[int, int, Seen]]] = [[] for _ in times_s]
     for id_, track in enumerate(tracks, start=1):
         label = _vote(track)
         for sighting in _fill(track, times, stretches, looks, config):
@@ -65,7 +64,7 @@ def refined(
         yield _to_tracks(members)
 
 
-def _usual_scores(tracks: list[list[Sighting]]) -> dict[int, float]:
+def _usual_scores(tracks: list[list[Seen]]) -> dict[int, float]:
     """Return what detections of each class score on average, over all tracks."""
     scores: dict[int, list[float]] = defaultdict(list)
     for track in tracks:
@@ -73,14 +72,14 @@ def _usual_scores(tracks: list[list[Sighting]]) -> dict[int, float]:
     return {label: float(np.mean(values)) for label, values in scores.items()}
 
 
-def _is_real(track: list[Sighting], usual: dict[int, float], config: RefineConfig) -> bool:
+def _is_real(track: list[Seen], usual: dict[int, float], config: RefineConfig) -> bool:
     """Whether a track was seen often, and about as well as its class usually is."""
     score = float(np.mean([sighting.score for sighting in track]))
     least = max(config.min_score, config.min_share * usual[_vote(track)])
     return len(track) >= config.min_hits and score >= least
 
 
-def _vote(track: list[Sighting]) -> int:
+def _vote(track: list[Seen]) -> int:
     """Return the class with the highest sum of scores; the lower one wins a tie."""
     votes: dict[int, float] = defaultdict(float)
     for sighting in track:
@@ -92,11 +91,11 @@ def _vote(track: list[Sighting]) -> int:
 
 
 def _join(
-    tracks: list[list[Sighting]],
+    tracks: list[list[Seen]],
     times: FloatArray,
     stretches: npt.NDArray[np.int64],
     config: RefineConfig,
-) -> list[list[Sighting]]:
+) -> list[list[Seen]]:
     """Join tracks of which one ends where, a while later, the other begins.
 
     Both are led on to the middle of the gap as they moved; the IoU of the widened boxes there
@@ -144,7 +143,7 @@ def _join(
 class _Motion:
     """Where a track is, and how it moves, at its end (side -1) or beginning (side 0)."""
 
-    def __init__(self, track: list[Sighting], times: FloatArray, side: int) -> None:
+    def __init__(self, track: list[Seen], times: FloatArray, side: int) -> None:
         edge = track[side]
         self.time, self.box = float(times[edge.frame]), edge.box
         near = [s for s in track if abs(times[s.frame] - self.time) <= MOTION_S]
@@ -176,12 +175,12 @@ def _same_size(a: FloatArray, b: FloatArray) -> float:
 
 
 def _fill(
-    track: list[Sighting],
+    track: list[Seen],
     times: FloatArray,
     stretches: npt.NDArray[np.int64],
     looks: npt.NDArray[np.int64],
     config: RefineConfig,
-) -> Iterator[Sighting]:
+) -> Iterator[Seen]:
     """Yield the sightings and, in gaps that are short enough, smoothed boxes with moved masks."""
     gaps = [
         (a, b)
@@ -206,10 +205,10 @@ def _fill(
             nearer = a if times[frame] - times[a.frame] <= times[b.frame] - times[frame] else b
             score = min(a.score, b.score)
             mask = _move(nearer.mask, nearer.box, box)
-            yield Sighting(frame, box, score, nearer.label, mask, -1)
+            yield Seen(frame, box, score, nearer.label, mask, -1)
 
 
-def _smooth(track: list[Sighting], times: FloatArray) -> FloatArray:
+def _smooth(track: list[Seen], times: FloatArray) -> FloatArray:
     """Return smoothed boxes for every frame of the track's span, (F, 4) xyxy.
 
     Rauch-Tung-Striebel smoother over a constant-velocity model of centre and size, filterpy's.
@@ -246,42 +245,23 @@ def _smooth(track: list[Sighting], times: FloatArray) -> FloatArray:
     return np.asarray(cxcywh_to_xyxy(boxes), np.float64)
 
 
-def _move(
-    mask: tuple[int, int, dict[str, Any]] | None, box: FloatArray, to: FloatArray
-) -> tuple[int, int, dict[str, Any]] | None:
+def _move(mask: MaskJson | None, box: FloatArray, to: FloatArray) -> MaskJson | None:
     if mask is None:
         return None
-    x, y, rle = mask
     dx, dy = centre_shift(box, to)
-    return x + dx, y + dy, rle
+    return mask._replace(x=mask.x + dx, y=mask.y + dy)
 
 
 # ---- values -------------------------------------------------------------------------------------
 
 
-def pack(mask: Mask | None) -> tuple[int, int, dict[str, Any]] | None:
-    """Compress a mask to x, y and the RLE of its window; JSON types."""
-    if mask is None or not mask.bits.size:
-        return None
-    height, width = mask.bits.shape
-    return mask.x, mask.y, mask_to_rle(Mask(0, 0, mask.bits), width, height)
-
-
-def unpack(mask: tuple[int, int, dict[str, Any]] | None) -> Mask | None:
-    """Return the mask that `pack` was given."""
-    if mask is None:
-        return None
-    x, y, rle = mask
-    return rle_to_mask(rle).moved(x, y)
-
-
-def _to_tracks(members: Sequence[tuple[int, int, Sighting]]) -> Tracks:
+def _to_tracks(members: Sequence[tuple[int, int, Seen]]) -> Tracks:
     members = sorted(members, key=lambda member: member[0])
     return Tracks(
         ids=np.array([id_ for id_, _, _ in members], np.int64),
         boxes=np.array([s.box for _, _, s in members], np.float32).reshape(-1, 4),
         scores=np.array([s.score for _, _, s in members], np.float32),
         labels=np.array([label for _, label, _ in members], np.int64),
-        masks=tuple(unpack(s.mask) for _, _, s in members),
+        masks=tuple(Mask.from_json(s.mask).tight() if s.mask else None for _, _, s in members),
         sources=np.array([s.source for _, _, s in members], np.int64),
     )

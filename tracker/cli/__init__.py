@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tracker.cli.associate import associate
-from tracker.cli.bench import bench
-from tracker.cli.evaluate import evaluate
-from tracker.cli.export import export
-from tracker.cli.models import models
-from tracker.cli.run import run
-from tracker.cli.train import train
-from tracker.errors import ConfigError, TrackerError, redact
+from tracker.cli import associate, bench, evaluate, export, models, run, train
+from tracker.errors import ConfigError, TrackerError, explain, redact
 
 app = typer.Typer(
     name="tracker",
@@ -27,13 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(run)
-app.command()(export)
-app.command()(associate)
-app.command()(evaluate)
-app.command()(models)
-app.command()(bench)
-app.command()(train)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "export": export.export,
+    "associate": associate.associate,
+    "evaluate": evaluate.evaluate,
+    "models": models.models,
+    "bench": bench.bench,
+    "train": train.train,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,8 +57,7 @@ def _common(
 def _refuse_videos(arguments: list[str]) -> None:
     """Raise ConfigError where a video stands in a command's place: it may hold a password."""
     first = arguments[0] if arguments else ""
-    commands = {one.callback.__name__ for one in app.registered_commands if one.callback}
-    if first not in commands and ("://" in first or Path(first).is_file()):
+    if first not in _COMMANDS and ("://" in first or Path(first).is_file()):
         raise ConfigError(f"a command must come first, as in: tracker run {first}")
 
 
@@ -69,7 +67,7 @@ def main() -> None:
         _refuse_videos(sys.argv[1:])
         app()
     except TrackerError as exc:
-        sys.stderr.write(f"tracker: {redact(str(exc))}\n")
+        sys.stderr.write(f"tracker: {explain(exc)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("tracker: stopped\n")

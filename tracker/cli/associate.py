@@ -11,15 +11,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tracker.assemble import associate as link
-from tracker.assemble import refine as improve
-from tracker.associate.archive import Archive
+from tracker.associate.history import History
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.cli.run import find_config, split_names, split_numbers
+from tracker.associate.saved import associate as link
+from tracker.cli.options import find_config, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
 from tracker.formats.detections import read
+from tracker.sinks.archive import refined_log
 from tracker.types import LoggedFrame, TrackLog, Tracks
 
 _NOTHING = Tracks.empty()
@@ -103,25 +103,25 @@ def associate(
     if wanted:
         log = replace(log, frames=(frame.only(wanted) for frame in log.frames))
     tracker = MaskTracker(resolved.tracker)
-    archive = Archive(tracker, resolved.refine) if refine else None
-    tracks = link(log, archive or tracker)
+    history = History(resolved.refine) if refine else None
+    tracks = link(log, tracker, history)
     if to == "mots" and not log.has_masks:
         raise ConfigError(
             f"{detections}: has no masks, and MOTS is a format of masks; use --to mot"
         )
     name = to or _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if log.has_masks else "mot")
-    online = output.with_name(f"{output.stem}-online{output.suffix}") if archive else output
+    online = output.with_name(f"{output.stem}-online{output.suffix}") if history else output
     if detections.resolve() in (output.resolve(), online.resolve()):
         raise ConfigError(f"{output}: is the file that is read; give another --output")
     if not output.name or output.is_dir():
         raise ConfigError(f"{output}: is a folder; give a file to write")
-    counted = _Count(keep=archive is not None)
+    counted = _Count(keep=history is not None)
     with Console(stderr=True).status("") as status:
         counted.show = lambda: status.update(f"{counted.frames} frames, {len(counted.ids)} tracks")
         get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
-    if archive:
+    if history:
         bare, counted = TrackLog(tracks.info, counted.bare), _Count(keep=False)
-        refined = improve(bare, archive)
+        refined = refined_log(bare, history)
         get_format(name).write(TrackLog(refined.info, counted.count(refined.frames)), output)
     summary = {
         "output": str(output),

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tracker.bench import Row, measure, read_frames
-from tracker.cli.run import Device, Model, Start, Weights, find_config, option
+from tracker.cli.options import Device, Model, Start, Weights, find_config, given
 from tracker.config import load_config
+from tracker.measure.bench import Row, measure, read_frames
 
 
 def bench(
@@ -51,10 +51,8 @@ def bench(
     tracker bench street.mp4 --config people --model my_model.py:build --json
     """
     overrides = [
-        *option("source.start", start),
-        *option("detector.model", model),
-        *option("detector.weights", weights),
-        *option("detector.device", device),
+        *given(source__start=start, detector__device=device),
+        *given(detector__model=model, detector__weights=weights),
     ]
     resolved = load_config(find_config(config), [*overrides, *(settings or ())])
     pictures = read_frames(video, resolved, frames)

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tracker.cli.run import split_numbers
+from tracker.cli.options import split_numbers
 from tracker.errors import ConfigError
-from tracker.evaluate import Evaluation, Score, plot
-from tracker.evaluate import evaluate as score
+from tracker.measure.evaluation import Evaluation, Score, plot
+from tracker.measure.evaluation import evaluate as score
 
 # Where a result may keep a sequence, first come; the second place is TrackEval's own.
 _PLACES = (

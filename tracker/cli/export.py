@@ -10,8 +10,8 @@ import typer
 from tracker.config import parse_stride
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
-from tracker.labelling import Selection, export_labels
-from tracker.sinks.folder import FILES
+from tracker.runs.folder import FILES
+from tracker.runs.labels import Selection, export_labels
 
 _LABELS = Selection()
 

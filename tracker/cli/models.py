@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tracker.detect.weights import ModelInfo
+    from tracker.detect.models.weights import ModelInfo
 
 
 def models(
@@ -42,8 +42,8 @@ def models(
 
       tracker models runs/train/best.safetensors
     """
-    from tracker.detect.maskrcnn import download as fetch  # torch takes seconds to import
-    from tracker.detect.maskrcnn import find_card, known_models
+    from tracker.detect.models.cards import download as fetch  # torch takes seconds to import
+    from tracker.detect.models.cards import find_card, known_models
     from tracker.errors import ConfigError
 
     console = Console()

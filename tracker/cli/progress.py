@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -16,23 +15,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from tracker.assemble import RunResult
+from tracker.cli.signals import Signals
 from tracker.errors import redact
+from tracker.files import JsonObject
 from tracker.pipeline import RunStats
-from tracker.types import FrameResult, Source, StreamInfo
+from tracker.runs.run import RunResult
+from tracker.types import FrameResult
+from tracker.types.stages import Source
 
-T = TypeVar("T")
+_LOSSES = ("bad_packets", "missing", "suspect", "dropped", "clock_jumps", "size_changes")
+_VIEW_EVERY_S = 0.25
 _PLAIN_EVERY_S = 10.0  # a line so often where there is no terminal
 
 
 class Progress:
-    """A bar with speeds and live counts on a terminal, a plain line now and then elsewhere."""
+    """A bar with speeds and live counts on a terminal, a plain line now and then elsewhere.
 
-    def __init__(self, uri: str, *, show: bool) -> None:
-        self._name = redact(uri)
+    While frames flow, a signal is only noted: the run then ends in good order.
+    """
+
+    def __init__(self, uri: str, signals: Signals, *, show: bool, alone: bool = True) -> None:
+        self._name, self._signals = redact(uri), signals
         self._console = Console(stderr=True)
         self._show = show
-        self._rich = show and self._console.is_terminal
+        self._rich = show and alone and self._console.is_terminal  # bars need it for themselves
         self._last_line = time.monotonic()
         self._total: int | None = None
         self._categories: Sequence[str] = ()
@@ -57,29 +63,19 @@ class Progress:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._signals.flowing = False
         if self._rich and self._live.is_started:
             self._live.stop()
 
-    def while_loading(self, load: Callable[[], T]) -> Callable[[], T]:
-        """Return `load`, announced: the source is known to be good by then."""
+    def loading(self) -> None:
+        """Say that the model is loaded: the source is known to be good by then."""
+        if self._show:
+            self._say(f"{self._name}: loading the model")
 
-        def announced() -> T:
-            if self._show:
-                self._say(f"{self._name}: loading the model")
-            return load()
-
-        return announced
-
-    def when_started(self, also: Callable[[], None]) -> Callable[[Source, Sequence[str]], None]:
-        """Return what shows the source's facts, after it has called `also`."""
-
-        def start(source: Source, categories: Sequence[str]) -> None:
-            also()
-            self._start(source.info, categories)
-
-        return start
-
-    def _start(self, info: StreamInfo, categories: Sequence[str]) -> None:
+    def started(self, source: Source, categories: Sequence[str]) -> None:
+        """Show the source's facts: frames begin to flow."""
+        self._signals.flowing = True
+        info = source.info
         self._categories, self._total = categories, info.frame_count
         self._bar.update(self._task, total=info.frame_count)
         if not self._show:
@@ -90,22 +86,21 @@ class Progress:
         if self._rich:
             self._live.start()
 
-    def advance(self, result: FrameResult, stats: RunStats) -> None:
+    def advanced(self, result: FrameResult, stats: RunStats) -> None:
         """Show the newest frame."""
         self._newest = max([self._newest, *result.tracks.ids.tolist()])
+        since = time.monotonic() - self._last_line
+        fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
         if self._rich:
-            fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
             self._bar.update(self._task, completed=stats.frames, fps=f"{fps:.1f} fps")
-            if time.monotonic() - self._last_line > 0.25:
+            if since > _VIEW_EVERY_S:
                 self._last_line = time.monotonic()
                 self._live.update(self._view(result, stats))
-        elif self._show and time.monotonic() - self._last_line >= _PLAIN_EVERY_S:
+        elif self._show and since >= _PLAIN_EVERY_S:
             self._last_line = time.monotonic()
             of = f"/{self._total}" if self._total else ""
-            fps = stats.frames / stats.wall_s if stats.wall_s else 0.0
-            self._say(
-                f"{self._name}: {stats.frames}{of} frames, {fps:.1f} fps, {self._in_view(result)}"
-            )
+            seen = self._in_view(result)
+            self._say(f"{self._name}: {stats.frames}{of} frames, {fps:.1f} fps, {seen}")
 
     def _view(self, result: FrameResult, stats: RunStats) -> Table:
         view = Table.grid()
@@ -129,13 +124,39 @@ def print_summary(result: RunResult) -> None:
     """Print what was counted, how fast it went, what was lost, and where the files are."""
     console = Console(file=sys.stdout)
     report, counts = result.report, result.counts
-    speed, read = report["speed"], report["input"]
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if counts["classes"]:
+        console.print(_class_table(counts["classes"]))
+    else:
+        console.print("no objects found")
+    for name, ways in counts["lines"].items():
+        of_ways = [f"{sum(ways[way].values())} {way}" for way in ("in", "out")]
+        say(f"line {name}: {', '.join(of_ways)}")
+    read = report.input.model_dump(include=set(_LOSSES))
+    facts = [f"{read[key]} {key.replace('_', ' ')}" for key in _LOSSES if read[key]]
+    notes = report.input.notes
+    if facts or notes:
+        say(f"input: {'; '.join([', '.join(facts), *notes] if facts else notes)}")
+    for part, said in (("detector", report.detector.notes), ("output", report.output.notes)):
+        for note in said:
+            say(f"{part}: {note}")
+    end = "" if report.finished else ", stopped before the end"
+    speed = report.speed
+    say(
+        f"{report.frames} frames in {speed.wall_s:.1f} s ({speed.fps:.1f} fps{end}) -> "
+        f"{result.folder}/"
+    )
+
+
+def _class_table(classes: JsonObject) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("class")
     for name in ("objects", "at once", "first seen", "last seen"):
         table.add_column(name, justify="right")
-    ranked = sorted(counts["classes"].items(), key=lambda item: (-item[1]["unique"], item[0]))
-    for name, item in ranked:
+    for name, item in sorted(classes.items(), key=lambda item: (-item[1]["unique"], item[0])):
         table.add_row(
             escape(name),
             str(item["unique"]),
@@ -143,26 +164,4 @@ def print_summary(result: RunResult) -> None:
             f"{item['first_seen']:.2f} s",
             f"{item['last_seen']:.2f} s",
         )
-    if ranked:
-        console.print(table)
-    else:
-        console.print("no objects found")
-    for name, ways in counts["lines"].items():
-        of_ways = [f"{sum(ways[way].values())} {way}" for way in ("in", "out")]
-        console.print(f"line {name}: {', '.join(of_ways)}", highlight=False, markup=False)
-    counted = ("bad_packets", "missing", "suspect", "dropped", "clock_jumps", "size_changes")
-    facts = [f"{read[key]} {key.replace('_', ' ')}" for key in counted if read[key]]
-    if facts or read["notes"]:
-        text = "; ".join([", ".join(facts), *read["notes"]] if facts else read["notes"])
-        console.print(f"input: {text}", markup=False, highlight=False, soft_wrap=True)
-    for part in ("detector", "output"):
-        for note in report[part]["notes"]:
-            console.print(f"{part}: {note}", markup=False, highlight=False, soft_wrap=True)
-    end = "" if report["finished"] else ", stopped before the end"
-    console.print(
-        f"{report['frames']} frames in {speed['wall_s']:.1f} s "
-        f"({speed['fps']:.1f} fps{end}) -> {result.folder}/",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    return table

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tracker.assemble import load_detector, run_to_folder
-from tracker.checkpoint import begun, check_finished
-from tracker.cli.folders import choose_folders
+from tracker.cli.options import (
+    Device,
+    Model,
+    Start,
+    Weights,
+    find_config,
+    given,
+    line_settings,
+    split_names,
+)
 from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
-from tracker.config import load_config
-from tracker.errors import ConfigError, TrackerError, redact
-from tracker.formats.text import read_json
-
-# Options that other commands have too.
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="torchvision builder, package.module:function or file.py:function. "
-        "\\[default: what --weights says]"
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        help="default (COCO, downloaded once), embedded (small, in the package: people and "
-        "vehicles), or a .pth or .safetensors file."
-    ),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Start = Annotated[
-    str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
-]
+from tracker.config import Override, RunConfig, load_config
+from tracker.errors import ConfigError, explain, redact
+from tracker.runs.many import Job, Outcome, Wish, choose_folders, run_many
+from tracker.runs.record import RunRecord
+from tracker.runs.resume import check_model
+from tracker.runs.run import load_detector
 
 
 def run(
@@ -155,152 +144,107 @@ def run(
     tracker run street.mp4 --model my_model.py:build --weights my.safetensors
     """
     overrides = [
-        *option("source.start", start),
-        *option("source.end", end),
-        *option("source.stride", stride),
-        *option("detector.model", model),
-        *option("detector.weights", weights),
-        *option("detector.device", device),
-        *([f"detector.classes={json.dumps(split_names(classes))}"] if classes is not None else []),
-        *_line_settings(line or ()),
-        *([] if video else ["output.video=false"]),
-        *(["output.refine=true"] if refine else []),
+        *given(source__start=start, source__end=end, source__stride=stride),
+        *given(detector__model=model, detector__weights=weights, detector__device=device),
+        *given(detector__classes=split_names(classes) if classes is not None else None),
+        *line_settings(line or ()),
+        *given(output__video=None if video else False, output__refine=refine or None),
         *(settings or ()),
     ]
-    videos = videos or []
-    named, goes_on = bool(videos), resume is not None and not force
-    if resume is not None:
-        if output is not None:
-            raise ConfigError("--resume goes without --output: it names the folder itself")
-        if not videos and (past := begun(resume)):
-            videos = [past.uri]
+    jobs = _jobs(videos or [], output, resume, replace=force)
+    resolved = _settings(config, overrides, jobs if resume is not None else ())
+    shown = not (quiet or as_json)
+    with Signals() as signals:
+        wish = Wish(
+            resolved,
+            cache(lambda: load_detector(resolved)),  # one model for all videos
+            lambda uri: Progress(uri, signals, show=shown, alone=len(jobs) == 1),
+            replace=force,
+            resume=resume is not None and not force,
+            only_named=bool(videos),
+        )
+        outcomes = []
+        for outcome in run_many(jobs, wish, should_stop=signals.stopped):
+            outcomes.append(outcome)
+            if outcome.error and len(jobs) == 1:
+                raise outcome.error
+            _tell(outcome, shown=shown, as_json=as_json)
+    _exit(outcomes, len(jobs), strict=strict)
+
+
+def _jobs(
+    videos: list[str], output: Path | None, resume: Path | None, *, replace: bool
+) -> list[Job]:
+    """Return what is to be run where; raise ConfigError."""
+    if resume is not None and output is not None:
+        raise ConfigError("--resume goes without --output: it names the folder itself")
+    if resume is not None and not videos:
+        record = RunRecord.read(resume)
+        goes_on = record.uri is not None and (record.checkpoint or record.finished)
+        videos = [record.uri] if goes_on and record.uri else []
     if not videos:
         what = f"{resume}: holds no run yet" if resume else "no VIDEO is given"
         raise ConfigError(f"{what}; name a file, a camera or a URL, or see `tracker run --help`")
-    folders = choose_folders(videos, output, resume, replace=force)
-    if resume is not None and config is None:
-        made = [str(path) for folder in folders if (path := folder / "run.toml").is_file()]
-        config = made[0] if made else None
-    resolved = load_config(find_config(config), overrides).anchored()
-    load = cache(lambda: load_detector(resolved))  # one model for all videos
-    failures, losses, broken_off = 0, 0, False
-    with Signals() as signals:
-        for uri, folder in zip(videos, folders, strict=True):
-            if signals.stopped():
-                broken_off = True
-                break
-            progress = Progress(uri, show=not (quiet or as_json))
-            try:
-                past = begun(folder) if goes_on else None
-                if past and past.report:
-                    check_finished(folder, past.report, uri if named else None, resolved)
-                    report = past.report
-                    counts = read_json(folder / "counts.json") if as_json else {}
-                    if not (quiet or as_json):
-                        sys.stderr.write(f"tracker: {folder}: is finished; --force does it again\n")
-                else:
-                    with progress, signals.noted() as frames_flow:
-                        result = run_to_folder(
-                            uri,
-                            resolved,
-                            folder,
-                            get_detector=progress.while_loading(load),
-                            replace=force,
-                            resume=goes_on,
-                            on_start=progress.when_started(frames_flow),
-                            on_result=progress.advance,
-                            should_stop=signals.stopped,
-                        )
-                    report, counts = result.report, result.counts
-                    if not (quiet or as_json):
-                        print_summary(result)
-            except TrackerError as exc:
-                if len(videos) == 1:
-                    raise
-                failures += 1
-                sys.stderr.write(f"tracker: {redact(str(exc))}\n")
-                if as_json:
-                    failure = {"source": redact(uri), "finished": False, "error": redact(str(exc))}
-                    sys.stdout.write(json.dumps(failure) + "\n")
-                continue
-            broken_off |= report["stopped"]
-            losses += not report["input"].get("complete")
-            if as_json:
-                sys.stdout.write(json.dumps(_summary(folder, report, counts)) + "\n")
-                sys.stdout.flush()
-    if broken_off:
-        raise typer.Exit(130)
-    if failures:
-        sys.stderr.write(f"tracker: {failures} of {len(videos)} videos failed\n")
-        raise typer.Exit(1)
-    if strict and losses:
-        raise typer.Exit(3)
+    folders = choose_folders(videos, output, resume, replace=replace)
+    return [Job(uri, folder) for uri, folder in zip(videos, folders, strict=True)]
 
 
-def option(key: str, value: str | None) -> list[str]:
-    """Return an option as the override of a setting, none where it was not given."""
-    return [] if value is None else [f"{key}={json.dumps(value)}"]
+def _settings(
+    config: str | None, overrides: Sequence[Override], resumed: Sequence[Job]
+) -> RunConfig:
+    """Return the settings, by default those of a run that is resumed; raise ConfigError."""
+    begun = [job.folder for job in resumed if (job.folder / "run.toml").is_file()]
+    if config is not None or not begun:
+        return load_config(find_config(config), overrides).anchored()
+    path = begun[0] / "run.toml"
+    if not any(_names(override, "detector.model") for override in overrides):
+        check_model(begun[0], load_config(path))
+    return load_config(path, overrides).anchored()
 
 
-def split_names(names: str) -> list[str]:
-    """Return the parts of a list with commas."""
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _names(override: Override, key: str) -> bool:
+    said = override.partition("=")[0] if isinstance(override, str) else override[0]
+    return said.strip() == key
 
 
-def split_numbers(text: str | None, option: str) -> frozenset[int]:
-    """Return the class numbers of a list with commas; raise ConfigError that names the option."""
-    try:
-        return frozenset(int(number) for number in split_names(text or ""))
-    except ValueError as exc:
-        raise ConfigError(f"{option} takes class numbers, as 1,2, got {text!r}") from exc
+def _tell(outcome: Outcome, *, shown: bool, as_json: bool) -> None:
+    """Say what became of one video."""
+    if outcome.error:
+        sys.stderr.write(f"tracker: {explain(outcome.error)}\n")
+    elif shown and outcome.result:
+        print_summary(outcome.result)
+    elif shown:
+        sys.stderr.write(f"tracker: {outcome.job.folder}: is finished; --force does it again\n")
+    if as_json:
+        sys.stdout.write(json.dumps(_summary(outcome)) + "\n")
+        sys.stdout.flush()
 
 
-def _line_settings(lines: Sequence[str]) -> list[str]:
-    settings: dict[str, str] = {}
-    for text in lines:
-        name, _, points = text.partition("=")
-        try:
-            numbers = [float(value) for value in points.split(",")]
-        except ValueError:
-            numbers = []
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or len(numbers) != 4:
-            raise ConfigError(
-                "--line takes NAME=x1,y1,x2,y2 with a name of letters, digits, - and _, "
-                f"got {text!r}"
-            )
-        if name in settings:
-            raise ConfigError(f"--line {name} is given twice; every line needs a name of its own")
-        settings[name] = f"count.lines.{name}={numbers}"
-    return list(settings.values())
-
-
-def find_config(name: str | None) -> Path | None:
-    """Return a file the user named, or a shipped configuration of this name."""
-    if name is None:
-        return None
-    if Path(name).is_file() or name.endswith(".toml"):
-        return Path(name)
-    package = Path(__file__).parents[1]
-    shipped = {
-        path.stem: path
-        for folder in (package.parent / "configs", package / "configs")
-        for path in sorted(folder.glob("*.toml"))
-    }
-    if name not in shipped:
-        raise ConfigError(
-            f"--config {name}: is neither a file nor a shipped configuration ({', '.join(shipped)})"
-        )
-    return shipped[name]
-
-
-def _summary(folder: Path, report: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
+def _summary(outcome: Outcome) -> dict[str, object]:
+    report, counts = outcome.report, outcome.counts or {}
+    if report is None:
+        error = redact(str(outcome.error))
+        return {"source": redact(outcome.job.uri), "finished": False, "error": error}
     return {
-        "folder": str(folder),
-        "source": report["source"],
-        "finished": report["finished"],
-        "frames": report["frames"],
-        "input_complete": report["input"].get("complete"),
+        "folder": str(outcome.job.folder),
+        "source": report.source,
+        "finished": report.finished,
+        "frames": report.frames,
+        "input_complete": report.input.complete,
         "classes": counts.get("classes"),
         "lines": counts.get("lines"),
-        "speed": report["speed"],
+        "speed": report.speed.model_dump(),
     }
+
+
+def _exit(outcomes: Sequence[Outcome], wanted: int, *, strict: bool) -> None:
+    """Leave with the exit code that says how it went."""
+    reports = [outcome.report for outcome in outcomes if outcome.report]
+    failures = sum(outcome.error is not None for outcome in outcomes)
+    if len(outcomes) < wanted or any(report.stopped for report in reports):
+        raise typer.Exit(130)
+    if failures:
+        sys.stderr.write(f"tracker: {failures} of {wanted} videos failed\n")
+        raise typer.Exit(1)
+    if strict and not all(report.input.complete for report in reports):
+        raise typer.Exit(3)

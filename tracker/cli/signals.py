@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do to a run: finish the files, at the second time leave."""
+"""What SIGINT and SIGTERM do to a run or a training: finish the files, the second time leave."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 _SECOND_SIGNAL_S = 1.0
@@ -18,7 +16,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._first: float | None = None  # s, monotonic
-        self._flowing = False
+        self.flowing = False  # a signal is only noted: what is under way ends in good order
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -34,23 +32,11 @@ class Signals:
         """Whether a signal has come."""
         return self._first is not None
 
-    @contextmanager
-    def noted(self) -> Iterator[Callable[[], None]]:
-        """Yield a function; once it is called, a signal is only noted until the block ends."""
-
-        def frames_flow() -> None:
-            self._flowing = True
-
-        try:
-            yield frames_flow
-        finally:
-            self._flowing = False
-
     def _handle(self, number: int, _: object) -> None:
         now = time.monotonic()
         if self._first is None:
             self._first = now
-            if not self._flowing:
+            if not self.flowing:
                 raise KeyboardInterrupt
         elif now - self._first > _SECOND_SIGNAL_S:  # sooner it is the same wish, delivered twice
             sys.stderr.write("tracker: stopped at once; unfinished files end in .part\n")

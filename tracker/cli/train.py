@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tracker.cli.run import Device, split_names
+from tracker.cli.options import Device, split_names
 from tracker.config import parse_value
 from tracker.errors import ConfigError, MissingExtraError
 

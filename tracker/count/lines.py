@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
-from typing import Any, Literal
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from tracker.config import CountConfig
 from tracker.errors import ConfigError
-from tracker.types import Tracks
+from tracker.snapshot import LinesState, PathState
+from tracker.types import Event, LineCount, Tracks
+from tracker.types.counts import Point
 
-Point = tuple[float, float]
-Direction = Literal["in", "out"]
 _SMALLEST_MARGIN = 2.0  # px: jitter of a box that no object's size explains
 _SHORTEST_LINE = 3.0  # px: shorter ones are fractions with a slip
+_RECENT = 256  # frames: none that is told late lies further back
 _FORGET_S = 60.0  # an object unseen for so long crosses nothing any more
 
 
@@ -46,19 +47,6 @@ class Line:
         return 0.0 <= along <= 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """One object went over one line."""
-
-    line: str
-    direction: Direction
-    id: int
-    label: int
-    frame: int
-    time: float  # s, of the frame in which it was surely across
-    point: Point  # where its path met the line, px
-
-
 @dataclass(slots=True)
 class _Path:
     """What one line knows of one object."""
@@ -80,12 +68,13 @@ class LineCounter:
         self, lines: list[Line], *, anchor: Literal["center", "bottom"], hysteresis: float
     ) -> None:
         self.lines = lines
-        self.counts: dict[tuple[str, Direction, int], int] = {}  # line, direction, label -> number
+        self.counts: dict[tuple[str, str, int], int] = {}  # line, direction, label -> number
         self._anchor = anchor
         self._hysteresis = hysteresis
         self._paths: dict[tuple[str, int], _Path] = {}
         self._next_clean_up = _FORGET_S
         self._size: tuple[int, int] | None = None  # px, of the frames so far
+        self._recent: deque[int] = deque(maxlen=_RECENT)  # indices of the latest frames
 
     def resize(self, width: int, height: int) -> None:
         """Say how large the next frames are, px; lines and paths are scaled where that changes."""
@@ -101,48 +90,80 @@ class LineCounter:
                 path.met = scaled(path.met) if path.met else None
         self._size = (width, height)
 
-    def update(self, tracks: Tracks, frame: int, time: float) -> list[Crossing]:
-        """Take in one frame and return the crossings completed in it."""
-        crossings = []
+    def update(self, tracks: Tracks, frame: int, time: float) -> list[Event]:
+        """Take in one frame and return the crossings that are sure by it.
+
+        A track that the frame confirms brings its earlier boxes: who crossed before that is counted
+        too, at the time of crossing.
+        """
+        self._recent.append(frame)
+        labels = dict(zip(tracks.ids.tolist(), tracks.labels.tolist(), strict=True))
+        events: list[Event] = []
+        for one in tracks.earlier:
+            number = self._recent[max(-1 - one.frames_ago, -len(self._recent))]
+            label = labels.get(one.id, one.label)
+            events += self._move(one.id, label, one.box, number, one.time)
         for row in np.flatnonzero(tracks.observed).tolist():
-            point, margin = self._point(tracks.boxes[row])
             id_, label = int(tracks.ids[row]), int(tracks.labels[row])
-            for line in self.lines:
-                met = self._follow(line, id_, point, margin, time)
-                if met is None:
-                    continue
-                direction: Direction = "in" if self._paths[line.name, id_].side > 0 else "out"
-                crossings.append(Crossing(line.name, direction, id_, label, frame, time, met))
-                key = (line.name, direction, label)
-                self.counts[key] = self.counts.get(key, 0) + 1
+            events += self._move(id_, label, tracks.boxes[row].tolist(), frame, time)
         if time >= self._next_clean_up:
             self._paths = {k: p for k, p in self._paths.items() if time - p.seen <= _FORGET_S}
             self._next_clean_up = time + _FORGET_S
-        return crossings
+        return events
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        return {
-            "lines": [list(astuple(line)) for line in self.lines],
-            "counts": [[*key, number] for key, number in self.counts.items()],
-            "paths": [[*key, *astuple(path)] for key, path in self._paths.items()],
-            "next_clean_up": self._next_clean_up,
-            "size": self._size,
-        }
+    def totals(self) -> tuple[LineCount, ...]:
+        """Return how many went over each line so far."""
+        sums: Counter[tuple[str, str]] = Counter()
+        for (line, direction, _), number in self.counts.items():
+            sums[line, direction] += number
+        return tuple(
+            LineCount(li.name, li.start, li.end, sums[li.name, "in"], sums[li.name, "out"])
+            for li in self.lines
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def state(self) -> LinesState:
+        """Return all that `restore` needs."""
+        paths = (
+            PathState(
+                line=line, id=id_, side=path.side, last=path.last, met=path.met, seen=path.seen
+            )
+            for (line, id_), path in self._paths.items()
+        )
+        return LinesState(
+            lines=tuple((line.name, line.start, line.end) for line in self.lines),
+            counts=tuple((*key, number) for key, number in self.counts.items()),
+            paths=tuple(paths),
+            next_clean_up=self._next_clean_up,
+            size=self._size,
+            recent=tuple(self._recent),
+        )
+
+    def restore(self, state: LinesState) -> None:
         """Continue exactly where `state` was taken."""
-        self.lines = [Line(name, tuple(a), tuple(b)) for name, a, b in state["lines"]]
-        self.counts = {(line, way, label): n for line, way, label, n in state["counts"]}
+        self.lines = [Line(*line) for line in state.lines]
+        self.counts = {(line, way, label): n for line, way, label, n in state.counts}
         self._paths = {
-            (line, id_): _Path(side, tuple(last), tuple(met) if met else None, seen)
-            for line, id_, side, last, met, seen in state["paths"]
+            (path.line, path.id): _Path(path.side, path.last, path.met, path.seen)
+            for path in state.paths
         }
-        self._next_clean_up = state["next_clean_up"]
-        self._size = tuple(state["size"]) if state["size"] else None
+        self._next_clean_up, self._size = state.next_clean_up, state.size
+        self._recent.extend(state.recent)
 
-    def _point(self, box: npt.NDArray[np.float32]) -> tuple[Point, float]:
-        x1, y1, x2, y2 = (float(v) for v in box)
+    def _move(
+        self, id_: int, label: int, box: Sequence[float], frame: int, time: float
+    ) -> Iterator[Event]:
+        """Move one object on and yield the crossings that are sure by it."""
+        point, margin = self._point(box)
+        for line in self.lines:
+            met = self._follow(line, id_, point, margin, time)
+            if met is not None:
+                direction = "in" if self._paths[line.name, id_].side > 0 else "out"
+                key = (line.name, direction, label)
+                self.counts[key] = self.counts.get(key, 0) + 1
+                yield Event("line", line.name, direction, id_, label, frame, time, met)
+
+    def _point(self, box: Sequence[float]) -> tuple[Point, float]:
+        x1, y1, x2, y2 = box
         y = (y1 + y2) / 2 if self._anchor == "center" else y2
         return ((x1 + x2) / 2, y), max(self._hysteresis * (y2 - y1), _SMALLEST_MARGIN)
 

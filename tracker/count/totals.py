@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
+from tracker.snapshot import BinState, ObjectState, TotalsState
 from tracker.types import Tracks
 
 
@@ -25,8 +25,6 @@ class BinCount:
     """One class in one time bin."""
 
     number: int  # from 0
-    start: float  # s
-    end: float  # s
     label: int
     unique: int  # different objects seen
     new: int  # of these, seen for the first time in the run
@@ -48,7 +46,10 @@ class Totals:
         self._peak_in_bin: Counter[int] = Counter()
 
     def update(self, tracks: Tracks, time: float) -> None:
-        """Take in one frame; only objects that were seen in it count, not predicted ones."""
+        """Take in one frame; only objects that were seen in it count, not predicted ones.
+
+        An object is first seen in the frame that confirms it.
+        """
         if (number := self.bin_of(time)) > self._bin:
             self._close_bin(number)
         present: Counter[int] = Counter()
@@ -71,28 +72,27 @@ class Totals:
             self.max_at_once[label] = max(self.max_at_once[label], number)
             self._peak_in_bin[label] = max(self._peak_in_bin[label], number)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs, as JSON types."""
-        return {
-            "objects": [list(astuple(item)) for item in self.objects.values()],
-            "unique": list(self.unique.items()),
-            "max_at_once": list(self.max_at_once.items()),
-            "bins": [list(astuple(item)) for item in self.bins],
-            "bin": self._bin,
-            "in_bin": list(self._in_bin.items()),
-            "new_in_bin": sorted(self._new_in_bin),
-            "peak_in_bin": list(self._peak_in_bin.items()),
-        }
+    def state(self) -> TotalsState:
+        """Return all that `restore` needs."""
+        return TotalsState(
+            objects=tuple(ObjectState(**asdict(item)) for item in self.objects.values()),
+            max_at_once=tuple(self.max_at_once.items()),
+            bins=tuple(BinState(**asdict(item)) for item in self.bins),
+            bin=self._bin,
+            in_bin=tuple(self._in_bin.items()),
+            new_in_bin=tuple(sorted(self._new_in_bin)),
+            peak_in_bin=tuple(self._peak_in_bin.items()),
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: TotalsState) -> None:
         """Continue exactly where `state` was taken."""
-        self.objects = {item[0]: SeenObject(*item) for item in state["objects"]}
-        self.unique = Counter(dict(state["unique"]))
-        self.max_at_once = Counter(dict(state["max_at_once"]))
-        self.bins = [BinCount(*item) for item in state["bins"]]
-        self._bin, self._in_bin = state["bin"], dict(state["in_bin"])
-        self._new_in_bin = set(state["new_in_bin"])
-        self._peak_in_bin = Counter(dict(state["peak_in_bin"]))
+        self.objects = {item.id: SeenObject(**dict(item)) for item in state.objects}
+        self.unique = Counter(item.label for item in state.objects)
+        self.max_at_once = Counter(dict(state.max_at_once))
+        self.bins = [BinCount(**dict(item)) for item in state.bins]
+        self._bin, self._in_bin = state.bin, dict(state.in_bin)
+        self._new_in_bin = set(state.new_in_bin)
+        self._peak_in_bin = Counter(dict(state.peak_in_bin))
 
     def bin_of(self, time: float) -> int:
         """Return the number of the bin that holds `time` (s); its start belongs to it."""
@@ -108,18 +108,9 @@ class Totals:
         self._in_bin, self._new_in_bin, self._peak_in_bin = {}, set(), Counter()
 
     def _open_bin(self) -> list[BinCount]:
-        start = self._bin * self._bin_s
         per_label = Counter(self._in_bin.values())
         new = Counter(self._in_bin[id_] for id_ in self._new_in_bin)
         return [
-            BinCount(
-                self._bin,
-                start,
-                start + self._bin_s,
-                label,
-                number,
-                new[label],
-                self._peak_in_bin[label],
-            )
+            BinCount(self._bin, label, number, new[label], self._peak_in_bin[label])
             for label, number in sorted(per_label.items())
         ]

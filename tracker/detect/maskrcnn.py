@@ -1,359 +1,345 @@
-"""Build a detection model by name, with its weights and the names of its classes."""
+"""Run a detection model on batches of frames and return cropped, checked detections."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import io
-import pickle
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, TypeVar, cast
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
-from torchvision.models import detection, get_model_builder, get_model_weights, list_models
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
-from tracker.detect.mobile import NAME, NAMES, maskrcnn_mobilenet_v3_small_fpn
-from tracker.detect.weights import (
-    EMBEDDED,
-    ModelInfo,
-    apply_info,
-    find_weights,
-    read_info,
-    read_weights,
-    sha256,
+from tracker.detect.fast import FastRCNN, PrecisionError, is_fast
+from tracker.detect.hardware import (
+    available_cores,
+    find_device,
+    find_precision,
+    give_back_freed_memory,
+    keep_freed_memory,
 )
-from tracker.errors import ConfigError, ModelError
+from tracker.detect.models.builders import LoadedModel, kept_labels, load_model, transform_of
+from tracker.detect.results import Found, found_in, to_detections
+from tracker.errors import ModelError
+from tracker.prefetch import prefetch
+from tracker.types import Detections, Frame, Image
+from tracker.types.stages import DetectorInfo
 
-T = TypeVar("T")
-DEFAULT = "maskrcnn_resnet50_fpn_v2"
-_CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedModel:
-    """A model ready to be run."""
-
-    module: nn.Module
-    categories: tuple[str, ...]  # name of each label
-    name: str
-    weights: str  # where they came from
-    sha256: str | None  # of the weights' file; None where a factory brings its own
-    info: ModelInfo | None = None  # what a file of ours says of itself
+log = logging.getLogger(__name__)
+_SELF_TEST_SIDE = 128  # px: small, since it only shows whether the model is sound
+_SHRINK = 0.75  # of the picture's size in the model, where even one picture does not fit
+_SMALLEST_SIDE = 128  # px: smaller than this is no answer to a lack of memory
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What is known about a model without loading it."""
+class MaskRCNNDetector:
+    """Find instances with Mask R-CNN, or with any detection model of torchvision's form.
 
-    name: str
-    weights: str  # name of the default weights
-    url: str
-    megabytes: float
-    box_map: float | None  # COCO val2017 box mAP, per cent
-    categories: tuple[str, ...]
-    has_masks: bool
-    cached: Path | None  # where the weights lie if they are here
-    info: ModelInfo | None = None  # of a model of ours: how it was made and how good it is
-
-
-def load_model(config: DetectorConfig) -> LoadedModel:
-    """Build `config.model` with `config.weights` and its limits, in evaluation mode on the CPU.
-
-    Raises ModelError for an unknown name, a factory that fails, weights that cannot be had, do
-    not fit, hold code, or are not finite; ConfigError for a size where the model's is fixed.
+    A model made of torchvision's own stages is rewritten to run several times faster with the
+    same results (`fast/`); any other runs as it is. Raises ModelError where the model cannot
+    be built, does not fit the device, or answers its self-test picture with anything but finite
+    boxes; ConfigError for an unknown class name.
     """
-    name = model_name(config)
-    loaded = _from_factory(name, config) if ":" in name else _from_builder(name, config)
-    broken = [n for n, p in loaded.module.state_dict().items() if not _is_finite(p)]
-    if broken:
-        raise ModelError(
-            f"{loaded.weights}: {len(broken)} tensors hold NaN or infinity, as {broken[0]}"
+
+    def __init__(
+        self,
+        config: DetectorConfig | None = None,
+        *,
+        embeddings: bool = False,
+        load: Callable[[DetectorConfig], LoadedModel] = load_model,
+    ) -> None:
+        self.config = config or DetectorConfig()
+        self._load = load  # gives a model that nobody else uses: it is rewritten
+        self.embeddings = embeddings  # whether instances are given their looks
+        self.device = find_device(self.config.device)
+        self.threads = self.config.threads or available_cores()
+        torch.set_num_threads(self.threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()  # of the whole process: most of what it allocates is ours
+        self.model: LoadedModel = load(self.config)
+        self.categories = self.model.categories
+        self.precision = find_precision(self.config.precision, self.device)
+        self.batch_size = self._first_batch_size()
+        self.overlaps = self.device.type != "cpu"  # else these cores would do it all anyway
+        self.notes: list[str] = []  # what the user should know of how it ran
+        self._lasting = 0  # of the notes, those that hold for every video
+        self._kept = kept_labels(self.config.classes, self.categories)
+        self._module = self.model.module
+        self._fast: FastRCNN | None = None
+        self._move(self._module)
+        if is_fast(self._module):
+            self._rewrite()
+        self._test_itself()
+        self._lasting, self._own_sizes = len(self.notes), self.sizes
+        give_back_freed_memory()
+
+    @property
+    def info(self) -> DetectorInfo:
+        """What it is, and how it runs by now."""
+        return DetectorInfo(
+            name=self.model.name,
+            categories=self.categories,
+            batch_size=self.batch_size,
+            device=str(self.device),
+            precision=str(self.precision).removeprefix("torch."),
+            threads=self.threads,
+            weights=self.model.weights,
+            sha256=self.model.sha256,
+            notes=tuple(self.notes),
         )
-    set_limits(loaded.module, config)
-    return LoadedModel(
-        loaded.module.eval().requires_grad_(False),
-        loaded.categories,
-        loaded.name,
-        loaded.weights,
-        loaded.sha256,
-        loaded.info,
-    )
 
+    def reset(self) -> None:
+        """Go back to the batches and the sizes it began with: the next video may have room."""
+        del self.notes[self._lasting :]
+        self.batch_size = self._first_batch_size()
+        if self.sizes != self._own_sizes and self._own_sizes is not None:
+            self._set_sizes(*self._own_sizes)
 
-def set_limits(module: nn.Module, config: DetectorConfig) -> None:
-    """Set sizes, thresholds and numbers where the settings name them."""
-    transform: Any = getattr(module, "transform", None)
-    if config.min_size or config.max_size:
-        if transform is None or getattr(transform, "fixed_size", None):
-            raise ConfigError("the model has a fixed size; leave out min_size and max_size")
-        transform.min_size = (config.min_size,) if config.min_size else transform.min_size
-        transform.max_size = config.max_size or transform.max_size
-    if not isinstance(module, GeneralizedRCNN):
-        return
-    heads: Any = module.roi_heads
-    rpn: Any = module.rpn
-    if hasattr(heads, "score_thresh"):
-        heads.score_thresh = config.score_threshold
-    if config.max_detections and hasattr(heads, "detections_per_img"):
-        heads.detections_per_img = config.max_detections
-    if config.proposals and hasattr(rpn, "_post_nms_top_n"):
-        rpn._post_nms_top_n["testing"] = config.proposals
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """The model's min_size and max_size, px; None where it has none."""
+        transform = transform_of(self._module)
+        if transform is None or transform.fixed_size:
+            return None
+        return int(transform.min_size[-1]), int(transform.max_size)
 
+    def detect(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Return one Detections per frame, by descending score; raise ModelError if not finite.
 
-def kept_labels(classes: Sequence[str], categories: Sequence[str]) -> torch.Tensor | None:
-    """Return the labels of the named classes, (L,), None for all; raise ConfigError."""
-    if not classes:
-        return None
-    labels = []
-    for name in classes:
-        if name not in categories:
-            near = get_close_matches(name, categories, n=1)
-            known = [c for c in categories if c not in ("__background__", "N/A")]
-            hint = "`tracker models NAME` lists them" if len(known) > 12 else ", ".join(known)
-            hint = f"did you mean {near[0]!r}?" if near else hint
-            raise ConfigError(f"{name!r} is none of the model's classes; {hint}")
-        labels.append(list(categories).index(name))
-    return torch.tensor(labels)
+        Frames of one size go through the model together; a change of size starts a new batch, so
+        that padding never depends on the neighbours.
+        """
+        return [
+            found
+            for batch in self._batches(frames)
+            for found in self._finish(batch, self._compute(self._upload(batch)))
+        ]
 
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[list[Detections]]:
+        """Yield what `detect` returns for each batch, with the device kept busy in between.
 
-def known_models() -> list[ModelCard]:
-    """Describe our own model and every detection model of torchvision with published weights."""
-    return [_own_card(EMBEDDED), *(_card(name) for name in list_models(module=detection))]
+        While one batch is computed, the next is made ready and the masks of the last are cropped,
+        each in its own thread: worth it where the model does not run on these cores. On the device
+        itself copies wait their turn behind the kernels.
+        """
+        if not self.overlaps:
+            yield from map(self.detect, batches)
+            return
 
+        def upload() -> Iterator[list[tuple[list[Image], torch.Tensor]]]:
+            for frames in batches:
+                yield [(batch, self._upload(batch)) for batch in self._batches(frames)]
 
-def find_card(name: str) -> ModelCard:
-    """Describe one model, by its builder's name, `embedded`, or a file that `tracker train` wrote.
+        def compute() -> Iterator[list[tuple[list[Image], list[Found]]]]:
+            with closing(prefetch(upload(), 1)) as uploaded:
+                for parts in uploaded:
+                    yield [(batch, self._compute(pixels)) for batch, pixels in parts]
 
-    Raises ModelError for an unknown name, and for a file that says nothing of itself.
-    """
-    if name in ("embedded", NAME):
-        return _own_card(EMBEDDED)
-    if Path(name).suffix == ".safetensors" or Path(name).is_file():
-        return _own_card(Path(name))
-    _check_name(name)
-    return _card(name)
+        with closing(prefetch(compute(), 1)) as computed:
+            for parts in computed:
+                yield [found for part in parts for found in self._finish(*part)]
 
+    # ---- one batch --------------------------------------------------------------------------
 
-def _own_card(path: Path) -> ModelCard:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file")
-    info = read_info(path)
-    if info is None:
-        raise ModelError(f"{path}: says nothing of itself; only what `tracker train` wrote does")
-    box_map = info.card.get("validation", {}).get("box_map")
-    return ModelCard(
-        name="embedded" if path == EMBEDDED else str(path),
-        weights=info.architecture,
-        url="",
-        megabytes=path.stat().st_size / 1e6,
-        box_map=None if box_map is None or path == EMBEDDED else 100 * box_map,
-        categories=info.categories,
-        has_masks=True,
-        cached=path,
-        info=info,
-    )
+    def _batches(self, frames: Sequence[Frame]) -> list[list[Image]]:
+        by_size = groupby(frames, key=lambda frame: frame.image.shape)
+        return [[frame.image for frame in group] for _, group in by_size]
 
+    def _upload(self, images: Sequence[Image]) -> torch.Tensor:
+        """Return (N, H, W, 3) uint8 on the device: a quarter of the bytes of float32."""
+        pixels = torch.from_numpy(np.stack(images))
+        if self.device.type == "cuda":
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device)
 
-def download(name: str) -> Path:
-    """Fetch the default weights of a torchvision model, check their hash, and say where they lie.
+    def _compute(self, pixels: torch.Tensor) -> list[Found]:
+        """Run the model; where memory ends, on fewer pictures at once, then on smaller ones."""
+        found: list[Found] = []
+        while len(found) < len(pixels):
+            part = pixels[len(found) : len(found) + max(self.batch_size, 1)]
+            try:
+                found += self._run(part)
+                continue
+            except (RuntimeError, MemoryError) as exc:
+                if not _out_of_memory(exc):
+                    raise
+            self._make_room(len(part))  # only here is nothing left that holds the failed call's
+        return found
 
-    Raises ModelError.
-    """
-    if name in ("embedded", NAME):
-        return EMBEDDED
-    _check_name(name)
-    weights = get_model_weights(name).DEFAULT
-    _fetched(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
-    path = _card(name).cached
-    if path is None:
-        raise ModelError(f"{name}: the weights vanished after the download")
-    return path
-
-
-# ---- torchvision's builders -----------------------------------------------------------------
-
-
-def model_name(config: DetectorConfig) -> str:
-    """Return the model that the settings mean; where they name none, the weights' file tells.
-
-    Raises ModelError.
-    """
-    if config.model is not None:
-        return config.model
-    if config.weights == "default":
-        return DEFAULT
-    info = read_info(find_weights(config.weights))
-    if info is None:
-        return DEFAULT
-    if ":" in info.architecture:  # no file makes this program run code that the user did not name
-        raise ModelError(f"{config.weights}: is for a model of one's own; give --model again")
-    return info.architecture
-
-
-def build_module(name: str, num_classes: int) -> nn.Module:
-    """Build a model of torchvision's or ours with random weights; raise ModelError."""
-    _check_name(name)
-    if name == NAME:
-        return cast(nn.Module, maskrcnn_mobilenet_v3_small_fpn(num_classes))
-    build: Callable[..., nn.Module] = get_model_builder(name)
-    return build(weights=None, weights_backbone=None, num_classes=num_classes)
-
-
-def _from_builder(name: str, config: DetectorConfig) -> LoadedModel:
-    _check_name(name)
-    if config.weights == "default" and name != NAME:
-        # By the builder itself: with its own weights it also sets their batch norms' epsilon.
-        build: Callable[..., nn.Module] = get_model_builder(name)
-        module = _fetched(name, lambda: build(weights=get_model_weights(name).DEFAULT))
-        card = _card(name)
-        digest = sha256(card.cached) if card.cached else None
-        return LoadedModel(module, card.categories, name, card.weights, digest)
-    path = find_weights("embedded" if config.weights == "default" else config.weights)
-    file = read_weights(path)
-    if file.info is not None and file.info.architecture != name:
-        raise ModelError(
-            f"{config.weights}: is a {file.info.architecture}; leave out detector.model ({name})"
-        )
-    default = NAMES if name == NAME else _card(name).categories
-    classes = len(file.tensors[_CLASSIFIER]) if _CLASSIFIER in file.tensors else len(default)
-    categories = _categories(file.categories, classes, default)
-    module = build_module(name, len(categories))
-    if file.info is not None:
-        apply_info(module, file.info)
-    load_state(module, file.tensors, str(path), name)
-    return LoadedModel(module, categories, name, str(path), sha256(path), file.info)
-
-
-def _check_name(name: str) -> None:
-    known = [*list_models(module=detection), NAME]
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`tracker models` lists what is known"
-        raise ModelError(f"unknown model {name!r}; {hint}")
-
-
-def _card(name: str) -> ModelCard:
-    weights = get_model_weights(name).DEFAULT
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-    metrics = weights.meta.get("_metrics", {}).get("COCO-val2017", {})
-    return ModelCard(
-        name=name,
-        weights=str(weights),
-        url=weights.url,
-        megabytes=weights.meta.get("_file_size", 0.0),
-        box_map=metrics.get("box_map"),
-        categories=tuple(weights.meta["categories"]),
-        has_masks=name.startswith("maskrcnn"),
-        cached=path if path.is_file() else None,
-    )
-
-
-def _fetched(name: str, fetch: Callable[[], T]) -> T:
-    """Call what may download weights; say what to do where they cannot be had."""
-    weights = get_model_weights(name).DEFAULT
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch chats there
-            return fetch()
-    except (OSError, RuntimeError, pickle.UnpicklingError) as exc:
-        why = getattr(exc, "reason", None) or str(exc).partition("\n")[0]
-        raise ModelError(
-            f"the weights of {name} cannot be had ({why}); `--weights embedded` takes the small "
-            f"model that is in the package, or fetch {weights.url} elsewhere and give the file"
-        ) from exc
-
-
-# ---- factories of the user ------------------------------------------------------------------
-
-
-def _from_factory(name: str, config: DetectorConfig) -> LoadedModel:
-    place, _, function = name.rpartition(":")
-    factory = _find_factory(place, function)
-    try:
-        module = factory()
-    except Exception as exc:
-        raise ModelError(f"{name}: the factory failed: {type(exc).__name__}: {exc}") from exc
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{name}: must return a torch module, got {type(module).__name__}")
-    own = getattr(module, "categories", None)
-    if config.weights == "default":
-        file, source, digest = None, name, None
-    else:
-        path = find_weights(config.weights)
-        file = read_weights(path)
-        if file.info is not None and hasattr(module, "transform"):
-            apply_info(module, file.info)
-        load_state(module, file.tensors, str(path), name)
-        source, digest = str(path), sha256(path)
-    categories = (file.categories if file else None) or own
-    if not categories:
-        raise ModelError(f"{name}: the model must have a `categories` list of class names")
-    info = file.info if file else None
-    return LoadedModel(module, tuple(map(str, categories)), name, source, digest, info)
-
-
-def _find_factory(place: str, function: str) -> Callable[[], Any]:
-    if not place or not function:
-        raise ModelError(
-            "detector.model must be a name, package.module:function or file.py:function"
-        )
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            if spec is None or spec.loader is None:
-                raise ModelError(f"{place}: is not a Python file")
-            python = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(python)
-        else:
-            python = importlib.import_module(place)
-    except (ImportError, OSError, SyntaxError) as exc:
-        raise ModelError(f"{place}: cannot be imported: {exc}") from exc
-    factory = getattr(python, function, None)
-    if not callable(factory):
-        raise ModelError(f"{place}: has no function {function!r}")
-    return factory  # type: ignore[no-any-return]
-
-
-# ---- weights --------------------------------------------------------------------------------
-
-
-def _categories(
-    stored: tuple[str, ...] | None, classes: int, default: tuple[str, ...]
-) -> tuple[str, ...]:
-    if stored and len(stored) == classes:
-        return stored
-    if len(default) == classes:
-        return default
-    return ("__background__", *(f"class {i}" for i in range(1, classes)))
-
-
-def load_state(
-    module: nn.Module, state: Mapping[str, torch.Tensor], source: str, name: str
-) -> None:
-    expected = module.state_dict()
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in state if k not in expected]
-    other = [k for k in expected if k in state and expected[k].shape != state[k].shape]
-    if missing or unknown or other:
-        faults = []
-        if other:
-            want, got = tuple(expected[other[0]].shape), tuple(state[other[0]].shape)
-            faults.append(
-                f"{len(other)} tensors have another shape ({other[0]}: {want} needed, got {got})"
+    def _run(self, pixels: torch.Tensor) -> list[Found]:
+        with torch.inference_mode():
+            if self._fast is None:
+                return self._run_plain(pixels)
+            try:
+                found = self._fast(pixels)
+            except FloatingPointError as exc:
+                raise ModelError(f"{self.model.name}: {exc}") from exc
+            # One copy for all of it: each would wait for the device.
+            columns = [found.boxes, found.scores[:, None], found.labels[:, None].float()]
+            columns.append(found.images[:, None].float())
+            widths = [4, 1, 1, 1]
+            for extra in (found.maps, found.embeddings):
+                if extra is not None:
+                    columns.append(extra.flatten(1))
+                    widths.append(columns[-1].shape[1])
+            table = torch.cat(columns, dim=1).cpu()
+            side = found.maps.shape[-1] if found.maps is not None else 0
+        boxes, scores, labels, images, *extras = torch.split(table, widths, dim=1)
+        maps = extras[0].reshape(-1, side, side) if side else None
+        embeddings = extras[-1] if found.embeddings is not None else None
+        results = []
+        for k in range(len(pixels)):
+            rows = (images[:, 0] == k).nonzero().flatten()
+            results.append(
+                Found(
+                    boxes[rows],
+                    scores[rows, 0],
+                    labels[rows, 0].to(torch.int64),
+                    maps=None if maps is None else maps[rows],
+                    embeddings=None if embeddings is None else embeddings[rows],
+                )
             )
-        if missing:
-            faults.append(f"{len(missing)} are missing ({missing[0]})")
-        if unknown:
-            faults.append(f"{len(unknown)} are unknown ({unknown[0]})")
-        raise ModelError(f"{source}: does not fit {name}: {', '.join(faults)}")
-    module.load_state_dict(state, strict=False)
+        return results
+
+    def _run_plain(self, pixels: torch.Tensor) -> list[Found]:
+        """Run a model that is not made of torchvision's stages as it is."""
+        outputs = self._module([p.permute(2, 0, 1).to(torch.float32) / 255 for p in pixels])
+        results = []
+        for output in outputs:
+            try:
+                results.append(found_in(output))
+            except (KeyError, TypeError) as exc:
+                raise ModelError(
+                    f"{self.model.name}: must return dictionaries with boxes, scores and labels"
+                ) from exc
+        return results
+
+    def _finish(self, images: Sequence[Image], found: Sequence[Found]) -> list[Detections]:
+        height, width = images[0].shape[:2]
+        try:
+            return [
+                to_detections(
+                    one,
+                    width,
+                    height,
+                    self.config,
+                    self._kept,
+                    len(self.categories),
+                    exact=self.model.info is not None,
+                )
+                for one in found
+            ]
+        except FloatingPointError as exc:
+            raise ModelError(f"{self.model.name}: {exc}") from exc
+
+    # ---- memory -----------------------------------------------------------------------------
+
+    def _make_room(self, pictures: int) -> None:
+        """Take fewer pictures at once, then smaller ones; raise ModelError at the end of that."""
+        if self._fast is not None:
+            self._fast.forget_sizes()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if pictures > 1:
+            self.batch_size = pictures // 2
+            self._note(f"memory ran out with {pictures} pictures at once; goes on with half")
+            return
+        if self.sizes is None or self.sizes[0] * _SHRINK < _SMALLEST_SIDE:
+            raise ModelError(
+                f"{self.model.name}: memory ran out on {self.device} with one picture; "
+                "free some, or take a smaller model"
+            )
+        low, high = (int(side * _SHRINK) for side in self.sizes)
+        self._set_sizes(low, high)
+        self._note(
+            f"memory ran out with one picture; goes on with min_size {low} "
+            f"and max_size {high}, so small objects may be missed"
+        )
+
+    def _first_batch_size(self) -> int:
+        return self.config.batch_size or (1 if self.device.type == "cpu" else 8)
+
+    def _set_sizes(self, low: int, high: int) -> None:
+        transform = transform_of(self._module)
+        transform.min_size, transform.max_size = (low,), high
+        if self._fast is not None:
+            self._fast.forget_sizes()
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        log.warning("%s", text)
+
+    # ---- set-up -----------------------------------------------------------------------------
+
+    def _move(self, module: nn.Module) -> None:
+        try:
+            module.to(self.device)
+        except (RuntimeError, AssertionError) as exc:
+            why = str(exc).partition("\n")[0]
+            raise ModelError(f"{self.model.name} does not fit on {self.device}: {why}") from exc
+
+    def _rewrite(self) -> None:
+        """Make the fast equivalent, in float32 where `auto` chose what the model cannot take.
+
+        A model that cannot be rewritten at all is loaded again and runs as it is.
+        """
+        again = False
+        try:
+            self._fast = FastRCNN(
+                cast(GeneralizedRCNN, self._module.to("cpu")),  # its parts are tried there
+                self.device,
+                self.precision,
+                labels=self._kept,
+                embeddings=self.embeddings,
+            )
+            return
+        except FloatingPointError as exc:
+            raise ModelError(f"{self.model.name}: {exc}") from exc
+        except PrecisionError as exc:
+            if self.config.precision != "auto":
+                hint = "set detector.precision to float32"
+                raise ModelError(f"{self.model.name}: {exc}; {hint}") from exc
+            self._note(f"{exc}; goes on in float32")
+            again = True
+        except Exception as exc:  # whatever a model of the user's does that no part can be tried
+            why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
+            self._note(f"the model runs as it is, and slower ({why})")
+        self.precision = torch.float32
+        self.model = self._load(self.config)
+        self._module = self.model.module
+        self._move(self._module)
+        if again:  # at most once: nothing is converted in float32
+            self._rewrite()
+
+    def _test_itself(self) -> None:
+        """Run a picture of noise, so that a broken model is found before the video is opened."""
+        picture = np.random.default_rng(0).integers(
+            0, 256, (_SELF_TEST_SIDE, _SELF_TEST_SIDE, 3), np.uint8
+        )
+        transform = transform_of(self._module)
+        sizes = (transform.min_size, transform.max_size) if transform is not None else None
+        if transform is not None:
+            transform.min_size, transform.max_size = (_SELF_TEST_SIDE,), _SELF_TEST_SIDE
+        try:
+            self._finish([picture], self._run(self._upload([picture])))
+        except ModelError:
+            raise
+        except Exception as exc:
+            why = f"{type(exc).__name__}: {exc}".partition("\n")[0]
+            raise ModelError(f"{self.model.name}: fails on a test picture: {why}") from exc
+        finally:
+            if transform is not None and sizes is not None:
+                transform.min_size, transform.max_size = sizes
+            if self._fast is not None:
+                self._fast.forget_sizes()
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell a lack of memory from other errors; on the CPU torch only says it in words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return any(words in str(error) for words in said)

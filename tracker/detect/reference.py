@@ -8,9 +8,10 @@ import torch
 
 from tracker.config import DetectorConfig
 from tracker.detect.hardware import available_cores, find_device
-from tracker.detect.maskrcnn import kept_labels, load_model
+from tracker.detect.models.builders import kept_labels, load_model
 from tracker.detect.results import found_in, to_detections
 from tracker.types import Detections, Frame
+from tracker.types.stages import DetectorInfo
 
 
 class ReferenceDetector:
@@ -26,9 +27,16 @@ class ReferenceDetector:
         torch.set_num_threads(self.config.threads or available_cores())
         self.model = load_model(self.config)
         self.categories = self.model.categories
-        self.batch_size = 1
         self._module = self.model.module.to(self.device)
         self._kept = kept_labels(self.config.classes, self.categories)
+
+    @property
+    def info(self) -> DetectorInfo:
+        """What it is."""
+        return DetectorInfo(self.model.name, self.categories, device=str(self.device))
+
+    def reset(self) -> None:
+        """Do nothing: it learns nothing."""
 
     def detect(self, frames: Sequence[Frame]) -> list[Detections]:
         """Return one Detections per frame."""

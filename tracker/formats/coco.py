@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import FormatError
+from tracker.files import new_file, read_json
 from tracker.formats.rows import Row, to_rows, to_tracks
-from tracker.formats.text import new_file, read_json
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from tracker.errors import FormatError
+from tracker.files import read_json_value, read_lines
 from tracker.formats import jsonl
-from tracker.formats.text import read_json_value, read_lines
 from tracker.masks import check_rle, rle_to_mask
 from tracker.types import DetectionLog, Detections, LoggedDetections, LogInfo, TrackLog
 

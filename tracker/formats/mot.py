@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tracker.errors import FormatError
+from tracker.files import new_file, read_lines
 from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
-from tracker.formats.text import new_file, read_lines
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
 SUFFIX = ".txt"

@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tracker.errors import FormatError, SinkError
+from tracker.files import new_file, read_lines
 from tracker.formats.rows import Row, check_frame, to_tracks
-from tracker.formats.text import new_file, read_lines
 from tracker.masks import Mask, mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import FormatError, MissingExtraError
+from tracker.files import new_file
 from tracker.formats.table import COLUMNS, frames_of_table, table_rows
-from tracker.formats.text import new_file
 from tracker.types import TrackLog
 
 SUFFIX = ".parquet"

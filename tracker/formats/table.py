@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import FormatError
+from tracker.files import LONGEST_LINE, new_file, read_lines
 from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
-from tracker.formats.text import LONGEST_LINE, new_file, read_lines
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tracker.config import CountConfig
-from tracker.count.lines import Crossing, LineCounter, line_counter
-from tracker.count.totals import Totals
-from tracker.formats.text import new_file, write_json
-from tracker.sinks.folder import GrowingFile, Refresh
-from tracker.types import FrameResult
+from tracker.count.stage import CountStage
+from tracker.count.totals import SeenObject
+from tracker.files import GrowingFile, Refresh, new_file, write_json
+from tracker.snapshot import FileState
+from tracker.types import Event, FrameResult
 
 
 class CountsSink:
-    """Count objects and write counts.json, counts.csv and, where there are lines, events.jsonl.
+    """Write what was counted: counts.json, counts.csv and, where there are lines, events.jsonl.
 
-    events.jsonl grows line by line, one crossing each; the other two are replaced every few
-    seconds, and counts.json says up to when they count.
+    events.jsonl grows line by line, one event each; the other two are replaced every few seconds,
+    and counts.json says up to when they count.
     """
 
     def __init__(
@@ -29,39 +29,24 @@ class CountsSink:
         categories: Sequence[str],
         config: CountConfig | None = None,
         *,
-        state: dict[str, Any] | None = None,
+        counting: CountStage | None = None,
+        state: FileState | None = None,
     ) -> None:
+        """Begin in a folder, or go on with the events that `state` tells of; raise SinkError."""
+        self.counting = counting or CountStage(config)
         self._folder, self._categories = folder, categories
-        self._config = config or CountConfig()
-        self._totals = Totals(self._config.bin_s)
-        self._lines: LineCounter | None = None
-        kept = state["events"] if state else 0
-        self._events = GrowingFile(folder / "events.jsonl", kept) if self._config.lines else None
-        self._crossings_per_bin: dict[tuple[int, int], dict[str, int]] = {}  # bin, label -> column
-        self._frames = 0
-        self._end = 0.0
-        self._closed = False
+        self._lines = self.counting.config.lines
+        kept = state.bytes if state else 0
+        self._events = GrowingFile(folder / "events.jsonl", kept) if self._lines else None
+        self._abandoned = self._closed = False
         self._refresh = Refresh(self._write_tables)
-        if state:
-            self._frames, self._end = state["frames"], state["end"]
-            self._totals.restore(state["totals"])
-            self._lines = LineCounter(
-                [], anchor=self._config.anchor, hysteresis=self._config.hysteresis
-            )
-            self._lines.restore(state["lines"])
-            self._crossings_per_bin = {(n, label): row for n, label, row in state["crossings"]}
 
     def write(self, result: FrameResult) -> None:
         """Take in one frame."""
-        frame, tracks = result.frame, result.tracks
-        if self._lines is None:
-            self._lines = line_counter(self._config, frame.width, frame.height)
-        self._lines.resize(frame.width, frame.height)
-        self._frames += 1
-        self._end = frame.time
-        self._totals.update(tracks, frame.time)
-        for crossing in self._lines.update(tracks, frame.index, frame.time):
-            self._note(crossing)
+        result = self.counting.count(result)  # once, whoever asks first
+        if self._events:
+            for event in result.events:
+                self._events.append(self._to_line(event))
         self._refresh()
 
     def close(self) -> None:
@@ -69,49 +54,32 @@ class CountsSink:
         if self._closed:
             return
         self._closed = True
+        has_frames = self.counting.frames > 0 and not self._abandoned
         if self._events:
-            self._events.close(keep=self._frames > 0)
-        if not self._frames:
-            return
-        self._write_tables()
+            self._events.close(keep=has_frames)
+        if has_frames:
+            self._write_tables()
 
     def abandon(self) -> None:
         """Let `close` write nothing: the folder is another run's by now."""
-        self._frames = 0
+        self._abandoned = True
 
-    def state(self) -> dict[str, Any] | None:
-        """Return what counting on needs, as JSON types; the events are on the disk by then."""
-        if self._lines is None:
+    def state(self) -> FileState | None:
+        """Return how far the events go, which are on the disk by then; None without lines."""
+        if self._events is None:
             return None
-        if self._events:
-            self._events.sync()
-        return {
-            "frames": self._frames,
-            "end": self._end,
-            "totals": self._totals.state(),
-            "lines": self._lines.state(),
-            "crossings": [[*key, row] for key, row in self._crossings_per_bin.items()],
-            "events": self._events.size if self._events else 0,
-        }
+        self._events.sync()
+        return FileState(bytes=self._events.size)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of counts.json."""
-        unique = +self._totals.unique  # without classes that lost all their votes
-        objects = sorted(self._totals.objects.values(), key=lambda item: item.id)
-        classes = {}
-        for label in sorted(unique):
-            own = [item for item in objects if item.label == label]
-            classes[self._categories[label]] = {
-                "unique": unique[label],
-                "max_at_once": self._totals.max_at_once[label],
-                "first_seen": round(min(item.first_seen for item in own), 6),
-                "last_seen": round(max(item.last_seen for item in own), 6),
-            }
+        counting = self.counting
+        objects = sorted(counting.totals.objects.values(), key=lambda item: item.id)
         return {
             "version": 1,
-            "frames": self._frames,
-            "end": round(self._end, 6),
-            "classes": classes,
+            "frames": counting.frames,
+            "end": round(counting.end, 6),
+            "classes": self._class_summary(objects),
             "lines": self._line_summary(),
             "objects": [
                 {
@@ -125,58 +93,64 @@ class CountsSink:
             ],
         }
 
+    def _class_summary(self, objects: Sequence[SeenObject]) -> dict[str, dict[str, float]]:
+        totals, classes = self.counting.totals, {}
+        for label in sorted(+totals.unique):  # without classes that lost all their votes
+            own = [item for item in objects if item.label == label]
+            classes[self._categories[label]] = {
+                "unique": totals.unique[label],
+                "max_at_once": totals.max_at_once[label],
+                "first_seen": round(min(item.first_seen for item in own), 6),
+                "last_seen": round(max(item.last_seen for item in own), 6),
+            }
+        return classes
+
     def _line_summary(self) -> dict[str, dict[str, dict[str, int]]]:
         summary: dict[str, dict[str, dict[str, int]]] = {
-            name: {"in": {}, "out": {}} for name in self._config.lines
+            name: {"in": {}, "out": {}} for name in self._lines
         }
-        counts = self._lines.counts if self._lines else {}
+        counts = self.counting.lines.counts if self.counting.lines else {}
         for (line, direction, label), number in sorted(counts.items()):
             summary[line][direction][self._categories[label]] = number
         return summary
 
-    def _note(self, crossing: Crossing) -> None:
-        key = (self._totals.bin_of(crossing.time), crossing.label)
-        column = f"{crossing.line}_{crossing.direction}"
-        row = self._crossings_per_bin.setdefault(key, {})
-        row[column] = row.get(column, 0) + 1
-        event = {
-            "event": "line",
-            "line": crossing.line,
-            "direction": crossing.direction,
-            "id": crossing.id,
-            "class": self._categories[crossing.label],
-            "frame": crossing.frame,
-            "time": round(crossing.time, 6),
-            "point": [round(value, 1) for value in crossing.point],
+    def _to_line(self, event: Event) -> str:
+        content = {
+            "event": event.kind,
+            "line": event.name,
+            "direction": event.direction,
+            "id": event.id,
+            "class": self._categories[event.label],
+            "frame": event.frame,
+            "time": round(event.time, 6),
+            "point": [round(value, 1) for value in event.point],
         }
-        if self._events:
-            self._events.append(json.dumps(event, ensure_ascii=False) + "\n")
+        return json.dumps(content, ensure_ascii=False) + "\n"
 
     def _write_tables(self) -> None:
         self._write_table()
         write_json(self._folder / "counts.json", self.summary())
 
     def _write_table(self) -> None:
-        columns = [f"{name}_{way}" for name in self._config.lines for way in ("in", "out")]
+        columns = [f"{name}_{way}" for name in self._lines for way in ("in", "out")]
+        counting, width = self.counting, self.counting.config.bin_s
         seen = {
             (item.number, item.label): (item.unique, item.new, item.max_at_once)
-            for item in self._totals.table()
+            for item in counting.totals.table()
         }
         # An object may have crossed under a class that it was voted out of in the same bin.
-        keys = sorted(seen.keys() | self._crossings_per_bin.keys())
-        width = self._config.bin_s
+        keys = sorted(seen.keys() | {(number, label) for number, label, _ in counting.crossings})
         with new_file(self._folder / "counts.csv") as file:
             table = csv.writer(file)
             table.writerow(["start", "end", "class", "unique", "new", "max_at_once", *columns])
             for number, label in keys:
-                crossed = self._crossings_per_bin.get((number, label), {})
                 table.writerow(
                     [
                         _seconds(number * width),
                         _seconds((number + 1) * width),
                         self._categories[label],
                         *seen.get((number, label), (0, 0, 0)),
-                        *(crossed.get(column, 0) for column in columns),
+                        *(counting.crossings[number, label, column] for column in columns),
                     ]
                 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
+from tracker.files import GrowingFile
 from tracker.formats.jsonl import frame_line, header_line
-from tracker.sinks.folder import GrowingFile
+from tracker.snapshot import LogState
 from tracker.types import FrameResult, LoggedFrame, LogInfo
 
 
@@ -22,11 +22,11 @@ class LogSink:
         *,
         rate: Fraction | None = None,
         source: str = "",
-        state: dict[str, Any] | None = None,
+        state: LogState | None = None,
     ) -> None:
         self._categories, self._rate, self._source = tuple(categories), rate, source
-        self._file = GrowingFile(path, state["bytes"] if state else 0)
-        self._info: LogInfo | None = self._describe(*state["size"]) if state else None
+        self._file = GrowingFile(path, state.bytes if state else 0)
+        self._info: LogInfo | None = self._describe(state.width, state.height) if state else None
 
     def write(self, result: FrameResult) -> None:
         """Append one line."""
@@ -39,12 +39,12 @@ class LogSink:
         )
         self._file.append(frame_line(logged, self._info))
 
-    def state(self) -> dict[str, Any] | None:
-        """Return what a log that goes on needs, as JSON types; the file is on the disk by then."""
+    def state(self) -> LogState | None:
+        """Return what a log that goes on needs; the file is on the disk by then."""
         self._file.sync()
         if self._info is None:
             return None
-        return {"bytes": self._file.size, "size": [self._info.width, self._info.height]}
+        return LogState(bytes=self._file.size, width=self._info.width, height=self._info.height)
 
     def _describe(self, width: int, height: int) -> LogInfo:
         return LogInfo(width, height, self._categories, self._rate, self._source)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
-from tracker.detect.maskrcnn import build_module, load_model, model_name
-from tracker.detect.weights import read_weights
+from tracker.detect.models.builders import build_module, load_model, model_name
+from tracker.detect.models.weights import read_weights
 from tracker.errors import ConfigError, ModelError
 from tracker.train.settings import TrainConfig
 

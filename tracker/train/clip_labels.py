@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from tracker.errors import FormatError
+from tracker.files import JsonObject, read_json
 from tracker.formats import mots
-from tracker.formats.text import read_json
 from tracker.masks import mask_to_rle
 from tracker.train.coco_labels import PictureFinder, read_categories, to_rle
 from tracker.train.label_images import from_planes, load_plane
@@ -20,8 +21,68 @@ _MOTS = {1: "car", 2: "person"}  # of KITTI MOTS and MOTS20: 2 is a pedestrian
 _MOTS_IGNORED = 10
 
 
+@dataclass(slots=True)
+class _Clips:
+    """The videos of a YouTube-VIS file, their objects by frame, and what is wrong with them."""
+
+    path: Path
+    labels: dict[Any, int] = field(default_factory=dict)  # category id -> label
+    videos: dict[Any, JsonObject] = field(default_factory=dict)
+    frames: dict[Any, list[list[Instance]]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def tell(self, id_: object, text: str, *, fatal: bool = True) -> None:
+        self.problems.append(Problem(str(self.path), str(id_), text, fatal))
+
+    def add_video(self, video: JsonObject) -> None:
+        try:
+            count = len(video["file_names"])
+            if video["id"] in self.videos:
+                self.tell(f"video {video['id']}", "its id is given twice")
+                return
+            if int(video["width"]) < 1 or int(video["height"]) < 1:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError):
+            self.tell("", f"a video needs an id, file_names, a width and a height: {video!r:.60}")
+            return
+        self.videos[video["id"]] = video
+        self.frames[video["id"]] = [[] for _ in range(count)]
+
+    def add_track(self, item: JsonObject) -> None:
+        try:
+            name = f"annotation {item['id']}"
+            video = self.videos.get(item["video_id"])
+            places = self.frames.get(item["video_id"], [])
+            label = self.labels.get(item["category_id"])
+            segmentations = list(item.get("segmentations") or [])
+        except (AttributeError, KeyError, TypeError):
+            self.tell("", f"an annotation is malformed: {item!r:.60}")
+            return
+        if video is None:
+            self.tell(name, "its video_id is none of the videos")
+        elif label is None:
+            self.tell(name, f"category_id {item['category_id']!r} is none of the categories")
+        elif len(segmentations) != len(places):
+            self.tell(name, f"has {len(segmentations)} masks for {len(places)} frames")
+        else:
+            self._add_masks(item, label, video, segmentations)
+
+    def _add_masks(
+        self, item: JsonObject, label: int, video: JsonObject, segmentations: list[Any]
+    ) -> None:
+        crowd, places = bool(item.get("iscrowd", 0)), self.frames[item["video_id"]]
+        for number, segmentation in enumerate(segmentations):
+            if segmentation is None:
+                continue
+            rle, faults, fatal = to_rle(segmentation, int(video["width"]), int(video["height"]))
+            for fault in faults:
+                self.tell(f"annotation {item['id']}, frame {number}", fault, fatal=fatal)
+            if rle is not None:
+                places[number].append(Instance(f"{item['id']}:{number}", label, rle, crowd))
+
+
 def read_youtube_vis(
-    path: Path, pictures: Path | None = None, content: dict[str, Any] | None = None
+    path: Path, pictures: Path | None = None, content: JsonObject | None = None
 ) -> Dataset:
     """Read a YouTube-VIS file; every frame of a video is a picture, every video a group.
 
@@ -31,70 +92,29 @@ def read_youtube_vis(
     content = read_json(path) if content is None else content
     if not isinstance(content.get("videos"), list):
         raise FormatError(f"{path}: is no YouTube-VIS file: it has no list 'videos'")
-    problems: list[Problem] = []
-
-    def tell(id_: object, text: str, *, fatal: bool = True) -> None:
-        problems.append(Problem(str(path), str(id_), text, fatal))
-
-    labels, names = read_categories(content.get("categories") or [], tell)
-    frames: dict[Any, list[list[Instance]]] = {}
-    videos: dict[Any, dict[str, Any]] = {}
+    clips = _Clips(path)
+    clips.labels, names = read_categories(content.get("categories") or [], clips.tell)
     for video in content["videos"]:
-        try:
-            count = len(video["file_names"])
-            if video["id"] in videos:
-                tell(f"video {video['id']}", "its id is given twice")
-                continue
-            if int(video["width"]) < 1 or int(video["height"]) < 1:
-                raise ValueError
-        except (KeyError, TypeError, ValueError, OverflowError):
-            tell("", f"a video needs an id, file_names, a width and a height: {video!r:.60}")
-            continue
-        videos[video["id"]] = video
-        frames[video["id"]] = [[] for _ in range(count)]
+        clips.add_video(video)
     annotations = content.get("annotations") or []
     if not isinstance(annotations, list):
         raise FormatError(f"{path}: is no YouTube-VIS file: its annotations are no list")
     for item in annotations:
-        try:
-            name = f"annotation {item['id']}"
-            video, places = videos.get(item["video_id"]), frames.get(item["video_id"], [])
-            label, crowd = labels.get(item["category_id"]), bool(item.get("iscrowd", 0))
-            segmentations = list(item.get("segmentations") or [])
-        except (AttributeError, KeyError, TypeError):
-            tell("", f"an annotation is malformed: {item!r:.60}")
-            continue
-        if video is None:
-            tell(name, "its video_id is none of the videos")
-            continue
-        if label is None:
-            tell(name, f"category_id {item['category_id']!r} is none of the categories")
-            continue
-        if len(segmentations) != len(places):
-            tell(name, f"has {len(segmentations)} masks for {len(places)} frames")
-            continue
-        for number, segmentation in enumerate(segmentations):
-            if segmentation is None:
-                continue
-            rle, faults, fatal = to_rle(segmentation, int(video["width"]), int(video["height"]))
-            for fault in faults:
-                tell(f"{name}, frame {number}", fault, fatal=fatal)
-            if rle is not None:
-                places[number].append(Instance(f"{item['id']}:{number}", label, rle, crowd))
+        clips.add_track(item)
     finder = PictureFinder(path, pictures)
     samples = tuple(
         Sample(
             finder.find(str(file_name)),
             int(video["width"]),
             int(video["height"]),
-            tuple(frames[id_][number]),
+            tuple(clips.frames[id_][number]),
             f"video {id_}",
         )
-        for id_, video in videos.items()
+        for id_, video in clips.videos.items()
         for number, file_name in enumerate(video["file_names"])
         if file_name
     )
-    return Dataset(samples, (BACKGROUND, *names), tuple(problems))
+    return Dataset(samples, (BACKGROUND, *names), tuple(clips.problems))
 
 
 def find_mots(root: Path) -> tuple[Path, Path] | None:

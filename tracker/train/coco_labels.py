@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from tracker.errors import FormatError
-from tracker.formats.text import read_json
+from tracker.files import read_json
 from tracker.masks import rle_to_mask
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Problem, Sample
 

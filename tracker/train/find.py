@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, FormatError
-from tracker.formats.text import read_json
+from tracker.files import read_json
 from tracker.train import clip_labels, coco_labels, label_images
 from tracker.train.samples import Dataset, checked, join
 

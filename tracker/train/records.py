@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tracker.config import TrackerConfig
-from tracker.detect.weights import describe, save_model
+from tracker.detect.models.weights import describe, save_model
 from tracker.errors import ConfigError, SinkError
-from tracker.formats.text import new_file
+from tracker.files import new_file
 from tracker.train.build import StartedModel
 from tracker.train.score import Scores
 

@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from tracker.boxes import xyxy_to_xywh
 from tracker.masks import mask_to_rle
 from tracker.train.samples import Dataset, read_picture
-from tracker.types import Detections, Detector, Frame
+from tracker.types import Detections, Frame
+from tracker.types.stages import Detector
 
 _ENOUGH = 10  # objects of a category, to tell which scores are good
 

@@ -11,9 +11,9 @@ from lightning_fabric import Fabric
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
-from tracker.detect.inference import MaskRCNNDetector
-from tracker.detect.maskrcnn import LoadedModel, set_limits
-from tracker.detect.weights import describe
+from tracker.detect.maskrcnn import MaskRCNNDetector
+from tracker.detect.models.builders import LoadedModel, set_limits
+from tracker.detect.models.weights import describe
 from tracker.errors import ModelError
 from tracker.train.samples import Dataset
 from tracker.train.score import Scores, find_all, score

@@ -24,6 +24,12 @@ def is_camera(uri: str) -> bool:
     return uri.isdecimal() or uri.startswith("/dev/video")
 
 
+def is_live(uri: str) -> bool:
+    """Whether this surely never ends by itself; what HTTP gives may be a file."""
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
+    return is_camera(uri) or (scheme in SCHEMES and not scheme.startswith("http"))
+
+
 def on_disk(uri: str) -> str | None:
     """Return the path or pattern of files; None for cameras, streams and standard input.
 

@@ -36,17 +36,21 @@ class AudioFeed:
         try:
             self._input = av.open(f"file:{track.path}")
             source = self._input.streams.audio[0]
-            self._copies = source.codec_context.name in _COPIED
+            codec: Any = source.codec_context
+            if codec is None:
+                raise ValueError("its codec is unknown")
+            self._copies = codec.name in _COPIED
             if self._copies:
                 self._stream: Any = output.add_stream_from_template(source)
                 self._items: Iterator[Any] = self._packets(source)
             else:
-                self._stream = output.add_stream("aac", rate=source.codec_context.sample_rate)
-                self._stream.layout = "stereo" if source.codec_context.channels > 1 else "mono"
+                self._stream = output.add_stream("aac", rate=codec.sample_rate)
+                self._stream.layout = "stereo" if codec.channels > 1 else "mono"
                 self._items = self._frames(source)
-                self.notes.append(f"the sound was encoded anew: {source.codec_context.name} to aac")
+                self.notes.append(f"the sound was encoded anew: {codec.name} to aac")
         except (av.error.FFmpegError, OSError, IndexError, ValueError) as exc:
-            self.notes.append(f"the sound was left out: {reason(exc)}")
+            why = reason(exc) if isinstance(exc, OSError | av.error.FFmpegError) else str(exc)
+            self.notes.append(f"the sound was left out: {why}")
             self._items = iter(())
 
     def take(self, packet: Any) -> None:

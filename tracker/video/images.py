@@ -5,16 +5,15 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
+from tracker.snapshot import SourceMark
 from tracker.types import Frame, SourceReport, StreamInfo
-from tracker.video.file import VideoFile, Wanted
-from tracker.video.picture import checksum, restore_report
+from tracker.video.file import VideoFile
+from tracker.video.picture import Wanted, checksum, report_state, restore_report
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -35,7 +34,7 @@ class ImageSequence:
 
     def __init__(self, pattern: str, config: SourceConfig) -> None:
         self.name = pattern
-        self._mark: dict[str, Any] | None = None
+        self._index, self._size = -1, (0, 0)  # of the latest frame; height, width
         self._trouble = ""  # with the first image that could not be read
         self._config = config
         self._paths = self._find(pattern)
@@ -45,22 +44,16 @@ class ImageSequence:
         self.info = StreamInfo(width, height, self._rate, len(self._paths))
 
     def frames(
-        self, wanted: Wanted, finished: Wanted, mark: dict[str, Any] | None = None
+        self, wanted: Wanted, finished: Wanted, mark: SourceMark | None = None
     ) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`.
 
         With a `mark`, only those behind it; raises SourceError where another picture is there.
         """
-        report, size, first = self.report, None, 0
+        report = self.report
         if mark is not None:
-            first, size = mark["index"] + 1, tuple(mark["size"])
-            marked = self._read(self._paths[first - 1]) if first <= len(self._paths) else None
-            if marked is None or mark.get("picture") not in (None, checksum(marked.image)):
-                raise SourceError(
-                    f"{self.name}: holds other pictures than the run began with: frame {first - 1} "
-                    "is another"
-                )
-            restore_report(report, mark["report"])
+            self._go_behind(mark)
+        first = self._index + 1
         for index, path in enumerate(self._paths[first:], first):
             time = float(index / self._rate)
             if finished(index, time):
@@ -74,18 +67,31 @@ class ImageSequence:
                 report.bad_packets += 1
                 report.notes.append(f"{path.name} cannot be read")
                 continue
-            if size not in (None, frame.image.shape):
-                report.size_changes += 1
-            size = frame.image.shape
+            size = (frame.height, frame.width)
+            report.size_changes += self._index >= 0 and self._size != size
             suspect = frame.suspect or _is_cut(path)
             report.suspect += suspect
             report.frames += 1
-            self._mark = {"index": index, "size": size, "report": asdict(report)}
+            self._index, self._size = index, size
             yield Frame(index, time, frame.image, suspect)
 
-    def mark(self) -> dict[str, Any] | None:
-        """Return where the sequence was when it gave its latest frame."""
-        return self._mark
+    def mark(self) -> SourceMark | None:
+        """Return where the latest frame lay; None before the first."""
+        if self._index < 0:
+            return None
+        return SourceMark(index=self._index, size=self._size, report=report_state(self.report))
+
+    def _go_behind(self, mark: SourceMark) -> None:
+        """Go on behind a mark; raise SourceError where another picture is there."""
+        known = mark.index < len(self._paths)
+        marked = self._read(self._paths[mark.index]) if known else None
+        if marked is None or mark.picture not in (None, checksum(marked.image)):
+            raise SourceError(
+                f"{self.name}: holds other pictures than the run began with: frame {mark.index} "
+                "is another"
+            )
+        restore_report(self.report, mark.report)
+        self._index, self._size = mark.index, (mark.size[0], mark.size[1])
 
     def close(self) -> None:
         """Do nothing: no file stays open between pictures."""

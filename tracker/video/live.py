@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -14,10 +15,10 @@ import av.error
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
+from tracker.snapshot import SourceMark
 from tracker.types import Frame, SourceReport, StreamInfo
 from tracker.video.address import advice, is_camera, to_address
-from tracker.video.file import Wanted
-from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, reason
+from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, Wanted, reason
 
 _ADVICE = {
     "ExitError": "no answer in time",
@@ -41,7 +42,10 @@ class LiveStream:
             self.close()
             raise SourceError(f"{uri}: holds no video stream")
         self._stream = stream = streams[0]
-        codec = stream.codec_context
+        codec: av.VideoCodecContext | None = stream.codec_context
+        if codec is None:  # FFmpeg has no decoder for it
+            self.close()
+            raise SourceError(f"{uri}: the codec of its pictures is unknown")
         if codec.width * codec.height > config.max_pixels:
             self.close()
             raise SourceError(
@@ -53,7 +57,10 @@ class LiveStream:
         self._rate = rate if rate and Fraction(1, 10) <= rate <= 1000 else None
         live = not self._container.duration
         self.report = SourceReport()
-        self.info = StreamInfo(codec.width, codec.height, self._rate, None, live=live)
+        started = datetime.now(UTC) if live else None
+        self.info = StreamInfo(
+            codec.width, codec.height, self._rate, None, live=live, started=started
+        )
         # A multipart JPEG stream carries no times: FFmpeg invents 25 frames/s.
         self._has_times = self._container.format.name != "mpjpeg"
 
@@ -61,7 +68,7 @@ class LiveStream:
         """Return None: what a camera showed cannot be seen again."""
 
     def frames(
-        self, wanted: Wanted, finished: Wanted, mark: dict[str, Any] | None = None
+        self, wanted: Wanted, finished: Wanted, mark: SourceMark | None = None
     ) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
         assert mark is None

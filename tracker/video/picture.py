@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
+from tracker.snapshot import ClockState
 from tracker.types import Frame, Image, SourceReport
 
+Wanted = Callable[[int, float], bool]  # of a frame: its index and its time, s
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
 _LONGEST_GAP_S = 600.0  # a leap further forward is a clock jump, not a pause
@@ -29,13 +32,13 @@ class Clock:
         self._offset: float | None = None
         self._report = report
 
-    def state(self) -> list[float | None]:
+    def state(self) -> ClockState:
         """Return what `restore` needs."""
-        return [self.last, self._offset]
+        return ClockState(last=self.last, offset=self._offset)
 
-    def restore(self, state: Sequence[float | None]) -> None:
+    def restore(self, state: ClockState) -> None:
         """Go on where `state` was taken."""
-        self.last, self._offset = state
+        self.last, self._offset = state.last, state.offset
 
     def compare(self, duration: int | None) -> None:
         """Note in the report where a source ends well before what it declares, in us."""
@@ -68,10 +71,17 @@ class Clock:
         return self.last
 
 
-def restore_report(report: SourceReport, values: Mapping[str, Any]) -> None:
-    """Let a report go on counting from what `dataclasses.asdict` gave of another."""
+def report_state(report: SourceReport) -> dict[str, int | tuple[str, ...] | None]:
+    """Return what a mark keeps of a report."""
+    return {**asdict(report), "notes": tuple(report.notes)}
+
+
+def restore_report(
+    report: SourceReport, values: Mapping[str, int | tuple[str, ...] | None]
+) -> None:
+    """Let a report go on counting from what `report_state` gave of another."""
     for name, value in values.items():
-        setattr(report, name, list(value) if isinstance(value, list) else value)
+        setattr(report, name, list(value) if isinstance(value, tuple) else value)
 
 
 class FrameMaker:
@@ -95,7 +105,9 @@ class FrameMaker:
             return None
         self._report.suspect += suspect
         self._report.frames += 1
-        return Frame(index, time, upright(picture, self._reformatter), suspect)
+        image = upright(picture, self._reformatter)
+        image.flags.writeable = False  # it is nobody else's: no copy is needed
+        return Frame(index, time, image, suspect)
 
 
 def checksum(image: Image) -> int:

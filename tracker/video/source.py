@@ -5,26 +5,24 @@ from __future__ import annotations
 import glob
 import math
 import sys
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tracker.config import SourceConfig, parse_position, parse_stride
 from tracker.errors import SourceError
-from tracker.types import Frame, Source, StreamInfo
+from tracker.snapshot import SourceMark
+from tracker.types import Frame, StreamInfo
+from tracker.types.stages import Source
 from tracker.video.address import on_disk
 from tracker.video.file import VideoFile
 from tracker.video.images import ImageSequence, is_image
 from tracker.video.live import LiveStream
-from tracker.video.picture import FALLBACK_RATE
-
-_MARKS = 4096  # frames that may be on their way through a run
+from tracker.video.picture import FALLBACK_RATE, checksum
 
 
 def open_source(
-    uri: str | Path, config: SourceConfig | None = None, mark: dict[str, Any] | None = None
+    uri: str | Path, config: SourceConfig | None = None, mark: SourceMark | None = None
 ) -> Source:
     """Open a video by its name.
 
@@ -59,63 +57,72 @@ class _Clip:
         self,
         source: VideoFile | ImageSequence | LiveStream,
         config: SourceConfig,
-        mark: dict[str, Any] | None = None,
+        mark: SourceMark | None = None,
     ) -> None:
         self._source, self._config, self._mark = source, config, mark
-        self._marks: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MARKS)
+        self._start = parse_position(config.start)
+        self._end = None if config.end is None else parse_position(config.end)
+        self._stride = parse_stride(config.stride)
+        self._taken = mark.taken if mark else 0  # frames that the stride has seen
+        self._next_time = mark.next_time if mark else 0.0  # s, when it takes the next
+        self._latest: Frame | None = None
         self.report = source.report
         self.info = replace(source.info, frame_count=_expected(source.info, config))
-        self.audio_note = source.audio_note if isinstance(source, VideoFile) else None
-        self.audio = source.audio if isinstance(source, VideoFile) else None
 
     def __iter__(self) -> Iterator[Frame]:
-        start_unit, start = parse_position(self._config.start)
-        end_unit, end = parse_position(self._config.end if self._config.end is not None else "0")
-        has_end = self._config.end is not None
-        stride_unit, stride = parse_stride(self._config.stride)
-        taken, next_time = self._mark["clip"] if self._mark else (0, 0.0)
-
-        def wanted(index: int, time: float) -> bool:
-            nonlocal taken, next_time
-            if (index if start_unit == "frames" else time + 1e-6) < start:
-                return False
-            if stride_unit == "frames":
-                taken += 1
-                return (taken - 1) % int(stride) == 0
-            if taken and time + 1e-6 < next_time:
-                return False
-            # Keep to the grid, so that one late frame does not delay all that follow.
-            steps = 1 if not taken else max(1, int((time + 1e-6 - next_time) / stride) + 1)
-            next_time = (time if not taken else next_time) + steps * stride
-            taken += 1
-            return True
-
-        def finished(index: int, time: float) -> bool:
-            return has_end and (index if end_unit == "frames" else time + 1e-6) >= end
-
-        for frame in self._source.frames(wanted, finished, self._mark):
-            if (mark := self._source.mark()) is not None:
-                self._marks.append((frame.index, {**mark, "clip": [taken, next_time]}))
+        if isinstance(self._source, VideoFile) and not self._mark and self._start[1]:
+            self._source.skip_to(self._has_begun)
+        for frame in self._source.frames(self._is_wanted, self._is_over, self._mark):
+            self._latest = frame
             yield frame
-        if not self.report.frames:
-            if self.report.skipped:
-                raise SourceError(
-                    f"{self._source.name}: no frame lies between the start "
-                    f"({self._config.start}) and the end ({self._config.end or 'of the video'})"
-                )
-            raise SourceError(f"{self._source.name}: holds no picture that can be decoded")
+        if self.report.frames:
+            return
+        if self.report.skipped:
+            raise SourceError(
+                f"{self._source.name}: no frame lies between the start "
+                f"({self._config.start}) and the end ({self._config.end or 'of the video'})"
+            )
+        raise SourceError(f"{self._source.name}: holds no picture that can be decoded")
 
-    def mark(self, index: int) -> dict[str, Any] | None:
-        """Return where the source was when it gave frame `index`."""
-        while self._marks:
-            number, mark = self._marks.popleft()
-            if number == index:
-                return mark
-        return None
+    def mark(self) -> SourceMark | None:
+        """Return where the source was when it gave the latest frame."""
+        mark = self._source.mark()
+        if mark is None or self._latest is None:
+            return None
+        place = {"taken": self._taken, "next_time": self._next_time}
+        return mark.model_copy(update={**place, "picture": checksum(self._latest.image)})
 
     def close(self) -> None:
         """Release the source."""
         self._source.close()
+
+    def _has_begun(self, index: int, time: float) -> bool:
+        unit, start = self._start
+        return (index if unit == "frames" else time + 1e-6) >= start
+
+    def _is_over(self, index: int, time: float) -> bool:
+        if self._end is None:
+            return False
+        unit, end = self._end
+        return (index if unit == "frames" else time + 1e-6) >= end
+
+    def _is_wanted(self, index: int, time: float) -> bool:
+        if not self._has_begun(index, time):
+            return False
+        unit, stride = self._stride
+        first, self._taken = not self._taken, self._taken + 1
+        if unit == "frames":
+            return (self._taken - 1) % int(stride) == 0
+        if first:
+            self._next_time = time + stride
+            return True
+        if time + 1e-6 < self._next_time:
+            self._taken -= 1
+            return False
+        # Keep to the grid, so that one late frame does not delay all that follow.
+        steps = max(1, int((time + 1e-6 - self._next_time) / stride) + 1)
+        self._next_time += steps * stride
+        return True
 
 
 def _expected(info: StreamInfo, config: SourceConfig) -> int | None:

@@ -7,6 +7,7 @@ import io
 import os
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ _HELD_S = 1.0  # twice what the muxer waits for sound
 _GOP_S = 1.0  # a killed run loses at most the fragment of one group of pictures
 
 
+@dataclass(frozen=True, slots=True)
+class WriterState:
+    """How far a video was written."""
+
+    frames: int  # given to the encoder
+    first_time: float | None  # s
+    last_tick: int  # of the latest frame
+
+
 class VideoWriter:
     """Encode pictures at their own times into an MP4 file.
 
@@ -47,17 +57,17 @@ class VideoWriter:
         preset: str = "veryfast",
         audio: AudioTrack | None = None,
         pixel_aspect: Fraction = Fraction(1),
-        state: dict[str, Any] | None = None,
+        state: WriterState | None = None,
     ) -> None:
         """Open the file; with a `state`, go on behind the frames that were written by then."""
-        self.path = path
+        self.path = path = Path(path)
         self.notes: list[str] = []
         self._part = path.with_suffix(f".part{path.suffix}")
         self._size = (width + width % 2, height + height % 2)  # 4:2:0 has no odd sizes
         self._rate = rate or FALLBACK_RATE
-        self._first_time: float | None = state["first_time"] if state else None
-        self._last_tick: int = state["last_tick"] if state else -1
-        self._frames: int = state["frames"] if state else 0  # given to the encoder
+        self._first_time: float | None = state.first_time if state else None
+        self._last_tick: int = state.last_tick if state else -1
+        self._frames: int = state.frames if state else 0  # given to the encoder
         self._kept = self._frames  # of them, by an earlier writer
         self.durable = self._kept  # pictures that a kill can no longer take
         self._muxed = 0  # pictures
@@ -106,15 +116,11 @@ class VideoWriter:
             self._error = SinkError(f"{self.path}: cannot be written: {reason(exc)}")
             raise self._error from exc
 
-    def state(self) -> dict[str, Any]:
-        """Return what a writer that goes on needs, as JSON types."""
+    def state(self) -> WriterState:
+        """Return what a writer that goes on needs; raise SinkError where it cannot."""
         if self._error:
             raise self._error
-        return {
-            "frames": self._frames,
-            "first_time": self._first_time,
-            "last_tick": self._last_tick,
-        }
+        return WriterState(self._frames, self._first_time, self._last_tick)
 
     def close(self) -> None:
         """Finish the file and give it its final name; without a picture, leave no file."""

@@ -24,9 +24,9 @@ from scipy.optimize import linear_sum_assignment
 
 from tracker.boxes import box_iou
 from tracker.errors import ConfigError, FormatError, MissingExtraError
+from tracker.files import new_file, read_lines
 from tracker.formats import jsonl
 from tracker.formats.mots import without_overlap
-from tracker.formats.text import new_file, read_lines
 from tracker.masks import Mask, intersection, rle_to_mask
 
 FloatArray = npt.NDArray[np.float64]

@@ -11,10 +11,11 @@ from itertools import islice
 
 import numpy as np
 
-from tracker.agreement import Agreement, agreement
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import DetectorConfig, RunConfig
-from tracker.types import Detections, Detector, Frame, Tracks
+from tracker.measure.agreement import Agreement, agreement
+from tracker.types import Detections, Frame, Tracks
+from tracker.types.stages import Detector
 from tracker.video.source import open_source
 
 SAMPLE = 3  # one frame in so many is detected with each setting; the default sees them all
@@ -54,7 +55,7 @@ def measure(
     measured next. Raises ModelError and ConfigError.
     """
     from tracker.detect.hardware import keep_freed_memory  # torch takes seconds to import
-    from tracker.detect.inference import MaskRCNNDetector
+    from tracker.detect.maskrcnn import MaskRCNNDetector
     from tracker.detect.reference import ReferenceDetector
 
     sample = frames[::SAMPLE]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from tracker.config import SourceConfig, load_config, parse_stride
 from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats import coco, jsonl
 from tracker.formats.rows import to_rows
-from tracker.formats.text import new_file
+from tracker.files import new_file
+from tracker.runs.record import RunRecord
 from tracker.types import LoggedFrame
 from tracker.video.source import open_source
 from tracker.video.still import write_picture
@@ -162,15 +162,9 @@ def _source_of(run: Path, video: Path | None) -> tuple[str, SourceConfig]:
         if video is None:
             raise ConfigError(f"{run}: has no run.toml that names the video; give it with --video")
         return str(video), SourceConfig()
-    config = load_config(path).source
-    header = "".join(
-        line[2:] for line in path.read_text(encoding="utf-8").splitlines(True) if line[:2] == "# "
-    )
-    try:
-        named = str(tomllib.loads(header.partition("\n")[2]).get("source", ""))
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        raise ConfigError(f"{path}: does not begin as a run's file does: {exc}") from exc
-    uri = str(video) if video is not None else named
+    uri = str(video) if video is not None else RunRecord.read(run).uri or ""
     if "://" in uri or uri == "-" or not Path(uri).exists():
-        raise ConfigError(f"{uri}: the video of {run} is not there any more; give it with --video")
-    return uri, config
+        raise ConfigError(
+            f"{uri or run}: the video of {run} is not there any more; give it with --video"
+        )
+    return uri, load_config(path).source

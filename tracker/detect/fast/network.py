@@ -16,10 +16,11 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 
-from tracker.detect.canvas import Canvas
-from tracker.detect.parts import take_parts
-from tracker.detect.roi_align import roi_align, takes
+from tracker.detect.fast.canvas import Canvas
+from tracker.detect.fast.parts import take_parts
+from tracker.detect.fast.roi_align import roi_align, takes
 
+_MOST_SIZES = 4  # of pictures, whose space and anchors are kept
 _MASK_CHUNK = 128  # instances that go through the mask head at once: bounds the memory
 _SMALLEST = 1e-2  # px: detections of less width or height are none, as in torchvision
 
@@ -70,7 +71,7 @@ class FastRCNN:
         self._transform: Any = module.transform
         self._rpn: Any = module.rpn
         self._heads: Any = module.roi_heads
-        self._canvas: Canvas | None = None
+        self._canvases: dict[tuple[int, int], Canvas] = {}  # by height, width; latest use last
         self._sound = torch.ones((), dtype=torch.bool, device=device)
         self._parts = take_parts(module, device, dtype)
 
@@ -90,16 +91,18 @@ class FastRCNN:
         found.boxes = found.boxes * scale[[1, 0, 1, 0]]
         return found
 
-    def forget_size(self) -> None:
+    def forget_sizes(self) -> None:
         """Make what depends on the pictures' size anew, as after a change of the transform."""
-        self._canvas = None
+        self._canvases.clear()
 
     def _lay_out(self, pictures: torch.Tensor) -> Canvas:
         source = (int(pictures.shape[1]), int(pictures.shape[2]))
-        canvas = self._canvas
-        if canvas is None or canvas.source != source or len(canvas.pixels) < len(pictures):
+        canvas = self._canvases.pop(source, None)
+        if canvas is None or len(canvas.pixels) < len(pictures):
             canvas = Canvas(self._transform, source, len(pictures), self.device)
-            self._canvas = canvas
+        self._canvases[source] = canvas
+        while len(self._canvases) > _MOST_SIZES:
+            del self._canvases[next(iter(self._canvases))]
         canvas.lay(pictures)
         return canvas
 

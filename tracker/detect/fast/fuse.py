@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tracker.detect.layer import Layer
+from tracker.detect.fast.layer import Layer
 
 log = logging.getLogger(__name__)
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")

@@ -22,7 +22,6 @@ if sys.platform != "win32":
 
 _LOCK = ".lock"
 _LOOK_EVERY_S = 5.0
-_REFRESH_S = 2.0
 _TELLING_FRAMES = 50  # from so many on it is believed how much a frame takes
 log = logging.getLogger(__name__)
 FILES = (
@@ -192,24 +191,6 @@ def _gone(folder: Path) -> SinkError:
     return SinkError(f"{folder}: is gone, removed or with its disk; what the run wrote is lost")
 
 
-class Refresh:
-    """Replaces a file of a run that goes on every few seconds; may take a twentieth of the time."""
-
-    def __init__(self, write: Callable[[], object]) -> None:
-        self._write = write
-        self._next = time.monotonic() + _REFRESH_S
-
-    def __call__(self) -> None:
-        """Write the file where it is time; what fails is told when it is written at the end."""
-        began = time.monotonic()
-        if began < self._next:
-            return
-        with suppress(SinkError):
-            self._write()
-        now = time.monotonic()
-        self._next = now + max(_REFRESH_S, 20 * (now - began))
-
-
 class SpaceGuard:
     """Stops a run while there is still room to finish its files; warns when it sees that coming."""
 
@@ -279,77 +260,3 @@ def _megabytes(folder: Path, names: Iterable[str]) -> float:
         with suppress(OSError):
             total += (folder / name).stat().st_size
     return total / 1e6
-
-
-class GrowingFile:
-    """A text file called NAME.part until it is complete; every append is one write to the disk."""
-
-    def __init__(self, path: Path, keep: int = 0) -> None:
-        """Open the file; of one that a run left only the first `keep` bytes stay."""
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
-        self.size = keep  # bytes
-        self._broken = False  # it lacks what could not be written, so it gets no final name
-        try:
-            if keep and not self._part.exists():
-                path.replace(self._part)  # a run that was stopped gave it its final name
-            self._descriptor: int | None = os.open(
-                self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
-            )
-            if os.fstat(self._descriptor).st_size < keep:
-                os.close(self._descriptor)
-                raise SinkError(f"{path}: cannot be continued: it is shorter than when it was left")
-            os.truncate(self._descriptor, keep)
-            os.lseek(self._descriptor, keep, os.SEEK_SET)
-        except OSError as exc:
-            raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
-
-    def append(self, text: str) -> None:
-        """Write `text` through; raise SinkError."""
-        data = memoryview(text.encode("utf-8", "backslashreplace"))
-        descriptor = self._checked()
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-        except OSError as exc:
-            self._broken = True
-            with suppress(OSError):
-                os.truncate(descriptor, self.size)  # no half lines
-            raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
-        self.size = os.lseek(descriptor, 0, os.SEEK_CUR)
-
-    def _checked(self) -> int:
-        """Return the descriptor of a file that can be written; raise SinkError."""
-        if self._descriptor is None:
-            raise SinkError(f"{self._path}: is closed")
-        if self._broken:
-            raise SinkError(f"{self._path}: lacks what could not be written")
-        return self._descriptor
-
-    def sync(self) -> None:
-        """Wait until all is on the disk, not only with the system; raise SinkError."""
-        descriptor = self._checked()
-        try:
-            os.fsync(descriptor)
-        except OSError as exc:
-            raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
-
-    def close(self, *, keep: bool = True) -> None:
-        """Give the file its final name, or remove it; safe to call twice."""
-        if self._descriptor is None:
-            return
-        descriptor, self._descriptor = self._descriptor, None
-        try:
-            if keep:
-                os.fsync(descriptor)
-            # A folder that was removed and made again is another run's.
-            if not os.path.samestat(os.fstat(descriptor), self._part.stat()):
-                raise FileNotFoundError(errno.ENOENT, "it is gone")
-            if not keep:
-                self._part.unlink()
-            elif not self._broken:
-                self._part.replace(self._path)
-        except OSError as exc:
-            raise SinkError(f"{self._path}: cannot be finished: {exc.strerror}") from exc
-        finally:
-            os.close(descriptor)

@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracker.masks import Mask, mask_to_rle, rle_to_mask
+from tracker.masks import Mask
+from tracker.snapshot import SightingState, TableState
+from tracker.types import Detections, Sighting
+from tracker.types.tracks import Box
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
+LONGEST_PAST = 64  # detections of a tentative track that are remembered
 _COLUMNS = {
     "mean": (4, 2),
     "covariance": (4, 3),
     "box": (4,),
     "body": (2,),
     "offset": (2,),
-    "cruise": (2,),
+    "average_velocity": (2,),
     "score": (),
     "total": (),
     "seen": (),
@@ -38,6 +42,44 @@ _COLUMNS = {
 _WHOLE = ("hits", "id", "source")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """A detection of a track that was not confirmed then."""
+
+    frame: int  # position among the frames of the tracker
+    time: float  # s
+    box: Box
+    score: float
+    label: int
+    mask: Mask | None
+    source: int  # row of that frame's detections
+
+    def sighting(self, id_: int, frames_ago: int) -> Sighting:
+        """Return what is told of it once the track has its id."""
+        mask, row = self.mask, self.source
+        return Sighting(id_, frames_ago, self.time, self.box, self.score, self.label, mask, row)
+
+    def state(self) -> SightingState:
+        """Return all that `restored` needs."""
+        return SightingState(
+            frame=self.frame,
+            time=self.time,
+            box=self.box,
+            score=self.score,
+            label=self.label,
+            mask=self.mask.to_json() if self.mask else None,
+            source=self.source,
+        )
+
+    @classmethod
+    def restored(cls, state: SightingState) -> Past:
+        """Return the detection whose `state` was taken."""
+        mask = Mask.from_json(state.mask) if state.mask else None
+        x1, y1, x2, y2 = state.box
+        box = (x1, y1, x2, y2)
+        return cls(state.frame, state.time, box, state.score, state.label, mask, state.source)
+
+
 @dataclass(slots=True, eq=False)
 class TrackTable:
     """The tracks by age, oldest first; boxes xyxy px, times s."""
@@ -47,7 +89,7 @@ class TrackTable:
     box: FloatArray  # as last detected, and carried since
     body: FloatArray  # w, h of the whole object, px: a box may show only a part of it
     offset: FloatArray  # from the whole object's centre to that of the part last seen, px
-    cruise: FloatArray  # velocity averaged over the last moments, px/s
+    average_velocity: FloatArray  # velocity averaged over the last moments, px/s
     score: FloatArray  # of the last detection
     total: FloatArray  # sum of all scores
     seen: FloatArray  # when last detected
@@ -57,7 +99,7 @@ class TrackTable:
     votes: FloatArray  # sum of scores a label, (T, labels met so far)
     embedding: FloatArray  # running mean of its detections', zeros = unknown
     masks: list[Mask | None]  # as last detected, and carried since
-    past: list[list[tuple[int, int]]]  # frame and row of the detections before the confirming one
+    past: list[list[Past]]  # the detections before the confirming one
 
     def __len__(self) -> int:
         return len(self.id)
@@ -123,14 +165,24 @@ class TrackTable:
         known = old.any(axis=1, keepdims=True)
         self.embedding[rows] = np.where(known, (1 - share) * old + share * new, new)
 
+    def remember(self, row: int, detections: Detections, frame: int, time: float) -> None:
+        """Keep a tentative track's detection of this frame, to be told when it is confirmed."""
+        source = int(self.source[row])
+        x1, y1, x2, y2 = detections.boxes[source].tolist()
+        score, label = float(detections.scores[source]), int(detections.labels[source])
+        past = Past(frame, time, (x1, y1, x2, y2), score, label, detections.masks[source], source)
+        self.past[row].append(past)
+        del self.past[row][:-LONGEST_PAST]
+
     def rescale(self, sx: float, sy: float) -> None:
-        """Bring all into a picture of another size; masks are known again when they are seen."""
+        """Bring all into a picture of another size; masks and past are not known in it."""
         scale = np.array([sx, sy, sx, sy])
         self.mean = self.mean * scale[:, None]
         self.covariance = self.covariance * (scale**2)[:, None]
         self.body, self.offset = self.body * scale[:2], self.offset * scale[:2]
-        self.cruise, self.box = self.cruise * scale[:2], self.box * scale
+        self.average_velocity, self.box = self.average_velocity * scale[:2], self.box * scale
         self.masks = [None] * len(self)
+        self.past = [[] for _ in self.past]
 
     def move(self, motion: FloatArray) -> None:
         """Take all along with the camera: `motion` (2, 3), a similarity transform in px."""
@@ -140,7 +192,7 @@ class TrackTable:
         self.mean[:, :2, 1] = self.mean[:, :2, 1] @ turn.T
         self.mean[:, 2:] *= scale
         self.covariance *= scale**2
-        self.cruise, self.offset = self.cruise @ turn.T, self.offset @ turn.T
+        self.average_velocity, self.offset = self.average_velocity @ turn.T, self.offset @ turn.T
         self.body = self.body * scale
 
     def carry(self, shift: FloatArray) -> None:
@@ -154,34 +206,38 @@ class TrackTable:
             mask = self.masks[row]
             self.masks[row] = mask.moved(dx, dy) if mask is not None else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON types."""
-        columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
-        masks = [_mask_to_json(mask) for mask in self.masks]
-        past = [[list(sighting) for sighting in track] for track in self.past]
-        widths = {name: getattr(self, name).shape[1] for name in ("votes", "embedding")}
-        return columns | {"masks": masks, "past": past, "widths": widths}
+    def state(self) -> TableState:
+        """Return all that `restored` needs."""
+        columns = {name: rows_of(getattr(self, name)) for name in _COLUMNS}
+        return TableState(
+            **columns,
+            masks=tuple(mask.to_json() if mask else None for mask in self.masks),
+            past=tuple(tuple(one.state() for one in track) for track in self.past),
+            labels=self.votes.shape[1],
+            features=self.embedding.shape[1],
+        )
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> TrackTable:
-        """Return the table that `to_json` gave."""
-        rows = len(content["id"])
+    def restored(cls, state: TableState) -> TrackTable:
+        """Return the table whose `state` was taken."""
+        rows = len(state.id)
+        widths = {"votes": (state.labels,), "embedding": (state.features,)}
         columns: dict[str, Any] = {}
         for name, shape in _COLUMNS.items():
-            array = np.array(content[name], np.int64 if name in _WHOLE else np.float64)
-            if not array.size:
-                width = content["widths"].get(name)
-                array = array.reshape(rows, *(shape if width is None else (width,)))
-            columns[name] = array
-        masks = [_mask_from_json(item) for item in content["masks"]]
-        past = [[(int(frame), int(row)) for frame, row in track] for track in content["past"]]
+            array = np.array(getattr(state, name), np.int64 if name in _WHOLE else np.float64)
+            columns[name] = array.reshape(rows, *widths.get(name, shape))
+        masks = [Mask.from_json(mask) if mask else None for mask in state.masks]
+        past = [[Past.restored(one) for one in track] for track in state.past]
         return cls(**columns, masks=masks, past=past)
 
     @classmethod
     def empty(cls) -> TrackTable:
         """Return a table without rows."""
-        nothing: dict[str, Any] = {name: [] for name in (*_COLUMNS, "masks", "past")}
-        return cls.from_json(nothing | {"widths": {}})
+        columns: dict[str, Any] = {
+            name: np.zeros((0, *shape), np.int64 if name in _WHOLE else np.float64)
+            for name, shape in _COLUMNS.items()
+        }
+        return cls(**columns, masks=[], past=[])
 
     def _widen(self, name: str, columns: int) -> None:
         old = getattr(self, name)
@@ -191,23 +247,10 @@ class TrackTable:
             setattr(self, name, wide)
 
 
-def _mask_to_json(mask: Mask | None) -> dict[str, Any] | None:
-    if mask is None:
-        return None
-    # The window stands in for the frame, which the tracker never sees.
-    height, width = mask.bits.shape
-    window = Mask(0, 0, mask.bits)
-    rle = mask_to_rle(window, width, height) if window.bits.size else None
-    return {"x": mask.x, "y": mask.y, "size": [height, width], "rle": rle}
+def rows_of(array: npt.NDArray[Any]) -> Any:
+    """Return an array as tuples of plain numbers, as deep as it is."""
+    return _tuples(array.tolist())
 
 
-def _mask_from_json(item: dict[str, Any] | None) -> Mask | None:
-    if item is None:
-        return None
-    height, width = item["size"]
-    bits = np.zeros((height, width), np.bool_)
-    if item["rle"]:
-        seen = rle_to_mask(item["rle"])
-        x1, y1, x2, y2 = seen.box
-        bits[y1:y2, x1:x2] = seen.bits
-    return Mask(item["x"], item["y"], bits)
+def _tuples(values: Any) -> Any:
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values

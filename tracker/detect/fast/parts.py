@@ -12,9 +12,9 @@ from torch import fx, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-from tracker.detect.canvas import statistics
-from tracker.detect.fuse import fuse, tensors_of
-from tracker.detect.layer import Layer, convert
+from tracker.detect.fast.canvas import statistics
+from tracker.detect.fast.fuse import fuse, tensors_of
+from tracker.detect.fast.layer import Layer, convert
 
 _EXAMPLE = 128  # px: side of the picture on which the parts are tried
 _EXACT = 1  # layers of the backbone in float32: bfloat16 would round the picture's own 8 bits

@@ -1,0 +1,204 @@
+"""Files that are whole or absent, files that grow line by line, and JSON for people."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from tracker.errors import FormatError, SinkError
+
+JsonObject = dict[str, Any]  # what a JSON object holds before anything of it is checked
+
+LONGEST_LINE = 64 << 20  # bytes; a frame of a thousand large masks takes about one
+LARGEST_JSON = 4 << 30  # bytes
+_REFRESH_S = 2.0
+_REFRESH_SHARE = 0.05  # of the time that refreshing may take
+
+
+@contextmanager
+def new_file(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
+    """Open NAME.part for writing and rename it when the block ends well; raise SinkError.
+
+    A link is followed; a device or a pipe, as /dev/stdout, is written as it is. A `durable` file is
+    on the disk before it has its name.
+    """
+    try:
+        if not path.name or path.is_dir():
+            raise SinkError(f"{path}: is a folder, a file must have a name")
+        path = path.resolve() if path.is_symlink() else path
+        if not path.parent.is_dir():
+            raise SinkError(f"{path}: cannot be written: its folder does not exist")
+        special = path.exists() and not path.is_file()
+    except OSError as exc:  # the disk is gone
+        raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
+    part = path if special else path.with_name(path.name + ".part")
+    encoding = None if "b" in mode else "utf-8"
+    newline = None if "b" in mode else ""
+    errors = None if "b" in mode else "backslashreplace"  # names of files need not be UTF-8
+    try:
+        with part.open(mode, encoding=encoding, newline=newline, errors=errors) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if not special:
+            part.replace(path)
+    except OSError as exc:
+        with suppress(OSError):
+            if not special:
+                part.unlink(missing_ok=True)
+        raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    except BaseException:
+        if not special:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file that people read, in one step; raise SinkError."""
+    with new_file(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield line numbers from 1 and lines without their ends; raise FormatError.
+
+    With `drop_cut` a last line without an end, as a crash leaves it, is left out.
+    """
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise FormatError(f"{path}:{number}: is longer than {LONGEST_LINE} bytes")
+                if not line.endswith(b"\n") and drop_cut:
+                    return
+                yield number, line.decode("utf-8").rstrip("\r\n")
+    except OSError as exc:
+        raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise FormatError(f"{path}: is not UTF-8 text") from exc
+
+
+def read_json(path: Path) -> JsonObject:
+    """Read a JSON object; raise FormatError."""
+    content = read_json_value(path)
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: must hold a JSON object")
+    return content
+
+
+def read_json_value(path: Path) -> Any:
+    """Read any JSON value; raise FormatError."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise FormatError(f"{path}: is larger than {LARGEST_JSON} bytes")
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as exc:
+        raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise FormatError(f"{path}: is not valid JSON: {exc}") from exc
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not allowed")
+
+
+class GrowingFile:
+    """A text file called NAME.part until it is complete; every append is one write to the disk."""
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Open the file; of one that a run left only the first `keep` bytes stay."""
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self.size = keep  # bytes
+        self._broken = False  # it lacks what could not be written, so it gets no final name
+        try:
+            if keep and not self._part.exists():
+                path.replace(self._part)  # a run that was stopped gave it its final name
+            self._descriptor: int | None = os.open(
+                self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
+            )
+            if os.fstat(self._descriptor).st_size < keep:
+                os.close(self._descriptor)
+                raise SinkError(f"{path}: cannot be continued: it is shorter than when it was left")
+            os.truncate(self._descriptor, keep)
+            os.lseek(self._descriptor, keep, os.SEEK_SET)
+        except OSError as exc:
+            raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+    def append(self, text: str) -> None:
+        """Write `text` through; raise SinkError."""
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        descriptor = self._checked()
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except OSError as exc:
+            self._broken = True
+            with suppress(OSError):
+                os.truncate(descriptor, self.size)  # no half lines
+            raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
+        self.size = os.lseek(descriptor, 0, os.SEEK_CUR)
+
+    def _checked(self) -> int:
+        """Return the descriptor of a file that can be written; raise SinkError."""
+        if self._descriptor is None:
+            raise SinkError(f"{self._path}: is closed")
+        if self._broken:
+            raise SinkError(f"{self._path}: lacks what could not be written")
+        return self._descriptor
+
+    def sync(self) -> None:
+        """Wait until all is on the disk, not only with the system; raise SinkError."""
+        descriptor = self._checked()
+        try:
+            os.fsync(descriptor)
+        except OSError as exc:
+            raise SinkError(f"{self._path}: cannot be written: {exc.strerror}") from exc
+
+    def close(self, *, keep: bool = True) -> None:
+        """Give the file its final name, or remove it; safe to call twice."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        try:
+            if keep:
+                os.fsync(descriptor)
+            # A folder that was removed and made again is another run's.
+            if not os.path.samestat(os.fstat(descriptor), self._part.stat()):
+                raise FileNotFoundError(errno.ENOENT, "it is gone")
+            if not keep:
+                self._part.unlink()
+            elif not self._broken:
+                self._part.replace(self._path)
+        except OSError as exc:
+            raise SinkError(f"{self._path}: cannot be finished: {exc.strerror}") from exc
+        finally:
+            os.close(descriptor)
+
+
+class Refresh:
+    """Replaces a file of a run that goes on every few seconds; may take a twentieth of the time."""
+
+    def __init__(self, write: Callable[[], object]) -> None:
+        self._write = write
+        self._next = time.monotonic() + _REFRESH_S
+
+    def __call__(self) -> None:
+        """Write the file where it is time; what fails is told when it is written at the end."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        with suppress(SinkError):
+            self._write()
+        now = time.monotonic()
+        self._next = now + max(_REFRESH_S, (now - began) / _REFRESH_SHARE)

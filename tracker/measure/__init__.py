@@ -1,0 +1,1 @@
+"""Measure: results against ground truth, detectors against each other, settings on a machine."""

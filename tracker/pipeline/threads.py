@@ -1,0 +1,263 @@
+"""The stages of all lanes that run in threads: decode, detect and associate."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import groupby
+
+from tracker.pipeline.lanes import Lane, Stage
+from tracker.prefetch import Ended, Gather, prefetch
+from tracker.snapshot import Snapshot
+from tracker.types import Detections, Frame, FrameResult
+from tracker.types.stages import Detector, Source, StreamingDetector
+
+DEPTH = 4  # frames of a lane that wait between two stages; bounds the memory
+SPAN = 16  # frames that a batch with undetected ones may span; several batches may be under way
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """One frame on its way, with what is known of it and what must be remembered after it."""
+
+    lane: int
+    frame: Frame
+    shown: bool  # to the detector
+    snapshot: Snapshot | None = None
+    detections: Detections | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracked:
+    """One frame with its tracks."""
+
+    lane: int
+    result: FrameResult
+    snapshot: Snapshot | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last thing that comes of a lane."""
+
+    lane: int
+    error: BaseException | None
+
+
+def span(batch_size: int, every: int) -> int:
+    """Return how many frames of a file go through the detector together."""
+    return batch_size if every == 1 else max(1, min(batch_size, SPAN // every)) * every
+
+
+class Flow:
+    """The stages that run in threads, up to the tracks of each frame."""
+
+    def __init__(self, lanes: Sequence[Lane], detector: Detector, batch_size: int) -> None:
+        self._lanes, self._detector, self._batch_size = lanes, detector, batch_size
+        self._stack = ExitStack()
+        self._queues: list[deque[_Step | End]] = [deque() for _ in lanes]
+        self._groups: list[list[_Step]] = [[] for _ in lanes]  # of which a batch is made
+        self._over = [False] * len(lanes)
+
+    def __enter__(self) -> Flow:
+        self._detector.reset()
+        self._decoded = Gather(
+            [self._frames(number) for number in range(len(self._lanes))],
+            DEPTH,
+            drop_oldest=[lane.source.info.live for lane in self._lanes],
+            on_drop=[_count_drop(lane.source) for lane in self._lanes],
+        )
+        self._stack.callback(self._decoded.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def stop(self, number: int) -> None:
+        """Let one lane come to an end."""
+        self._over[number] = True
+        self._decoded.stop(number)
+
+    def steps(self) -> Iterator[Tracked | End]:
+        """Yield the frames of all lanes, each lane's in order, and an end for each lane."""
+        depth = DEPTH * len(self._lanes)
+        ahead = isinstance(self._detector, StreamingDetector) and self._detector.overlaps
+        live = any(lane.source.info.live for lane in self._lanes)
+        found = self._detect_ahead() if ahead and not live else self._detect_in_turn()
+        detected = self._stack.enter_context(closing(prefetch(found, depth)))
+        yield from self._stack.enter_context(closing(prefetch(self._associate(detected), depth)))
+
+    # ---- decode -----------------------------------------------------------------------------
+
+    def _frames(self, number: int) -> Iterator[_Step]:
+        """Yield the frames of a lane; where one is due, a snapshot begins to travel with it."""
+        lane = self._lanes[number]
+        group = 1 if lane.source.info.live else span(self._batch_size, lane.every)
+        done = lane.stats.frames
+        for position, frame in enumerate(_timed(lane.source, lane.stats.stages["decode"])):
+            step = _Step(number, frame, shown=position % lane.every == 0)
+            frames = done + position + 1
+            if lane.recorder and frames % group == 0 and lane.recorder.due(frames):
+                mark = lane.source.mark()
+                step.snapshot = Snapshot(frames=frames, source=mark) if mark else None
+            yield step
+
+    # ---- detect -----------------------------------------------------------------------------
+
+    def _detect_in_turn(self) -> Iterator[_Step | End]:
+        """Detect one batch after the other."""
+        for ready in self._decoded.rounds():
+            for batch in self._batches(ready):
+                self._detect(batch)
+            yield from self._passed_on()
+
+    def _detect(self, batch: list[_Step]) -> None:
+        """Detect one batch; what fails in it ends the lane whose frames it fails on."""
+        start = time.perf_counter()
+        try:
+            found = self._detector.detect([step.frame for step in batch])
+            self._put(batch, found, time.perf_counter() - start)
+        except Exception as exc:
+            lanes = {step.lane for step in batch}
+            if len(lanes) == 1:
+                self._fail(batch, exc)
+                return
+            for number in lanes:
+                self._detect([step for step in batch if step.lane == number])
+
+    def _detect_ahead(self) -> Iterator[_Step | End]:
+        """Let the detector work on several batches at once; its time is all that passes."""
+        assert isinstance(self._detector, StreamingDetector)
+        sent: deque[list[_Step]] = deque()
+
+        def batches() -> Iterator[list[Frame]]:
+            for ready in self._decoded.rounds():
+                for batch in self._batches(ready):
+                    sent.append(batch)
+                    yield [step.frame for step in batch]
+
+        start = time.perf_counter()
+        with ExitStack() as stack:
+            results = self._detector.stream(batches())
+            if isinstance(results, Generator):
+                stack.enter_context(closing(results))
+            for found in results:
+                self._put(sent.popleft(), found, time.perf_counter() - start)
+                yield from self._passed_on()
+                start = time.perf_counter()
+        if sent:
+            raise ValueError(f"the detector gave no result for {len(sent)} batch(es)")
+        yield from self._passed_on()
+
+    def _batches(self, ready: Iterable[tuple[int, _Step | Ended]]) -> Iterator[list[_Step]]:
+        """Take in what has been decoded and yield the batches that are complete by it.
+
+        A file's frames go in groups of its own; live frames of one size that are there together go
+        together, and none waits for another.
+        """
+        live: list[_Step] = []
+        for number, item in ready:
+            queue, group = self._queues[number], self._groups[number]
+            if isinstance(item, Ended):
+                if group:
+                    self._groups[number] = []
+                    yield group
+                queue.append(End(number, item.error))
+                continue
+            queue.append(item)
+            if item.shown and self._lanes[number].source.info.live:
+                live.append(item)
+            elif item.shown:
+                group.append(item)
+            size = span(self._batch_size, self._lanes[number].every) // self._lanes[number].every
+            if len(group) == size:
+                self._groups[number] = []
+                yield group
+        live.sort(key=_size)
+        for _, same in groupby(live, key=_size):
+            yield list(same)
+
+    def _put(self, batch: list[_Step], found: Sequence[Detections], seconds: float) -> None:
+        """Note what was found; raise ValueError where it is of another number of frames."""
+        for step, detections in zip(batch, found, strict=True):
+            step.detections = detections
+            self._lanes[step.lane].stats.stages["detect"].add(seconds / len(batch))
+
+    def _fail(self, batch: list[_Step], error: Exception) -> None:
+        """End the lane of a batch that could not be detected, behind the frames before it."""
+        number = batch[0].lane
+        self.stop(number)
+        queue = self._queues[number]
+        while queue and queue[-1] is not batch[0]:
+            queue.pop()
+        queue.pop()
+        queue.append(End(number, error))
+
+    def _passed_on(self) -> Iterator[_Step | End]:
+        """Yield of each lane the frames before which nothing is awaited."""
+        for queue in self._queues:
+            while queue:
+                item = queue[0]
+                if isinstance(item, _Step) and item.shown and item.detections is None:
+                    break
+                yield queue.popleft()
+
+    # ---- associate --------------------------------------------------------------------------
+
+    def _associate(self, items: Iterable[_Step | End]) -> Iterator[Tracked | End]:
+        failed: set[int] = set()
+        for item in items:
+            if item.lane in failed:
+                continue
+            if isinstance(item, End):
+                yield item
+                continue
+            try:
+                yield self._link(item)
+            except Exception as exc:
+                failed.add(item.lane)
+                self.stop(item.lane)
+                yield End(item.lane, exc)
+
+    def _link(self, step: _Step) -> Tracked:
+        lane, frame, snapshot = self._lanes[step.lane], step.frame, step.snapshot
+        start = time.perf_counter()
+        if step.detections is None:
+            tracks = lane.associator.carry(frame.time, frame.image)
+        else:
+            tracks = lane.associator.update(step.detections, frame.time, frame.image)
+        if snapshot:
+            snapshot = snapshot.adding(tracker=lane.associator.state())
+        lane.stats.stages["associate"].add(time.perf_counter() - start)
+        found = step.detections or Detections.empty()
+        return Tracked(step.lane, FrameResult(frame, found, tracks, step.shown), snapshot)
+
+
+def _size(step: _Step) -> tuple[int, int]:
+    return step.frame.width, step.frame.height
+
+
+def _count_drop(source: Source) -> Callable[[_Step], None]:
+    def count(_: _Step) -> None:
+        source.report.dropped += 1
+
+    return count
+
+
+def _timed(source: Source, stage: Stage) -> Iterator[Frame]:
+    """Pass frames on and measure how long each takes to come."""
+    frames = iter(source)
+    with ExitStack() as stack:
+        if isinstance(frames, Generator):
+            stack.enter_context(closing(frames))
+        while True:
+            start = time.perf_counter()
+            frame = next(frames, None)
+            stage.seconds += time.perf_counter() - start
+            if frame is None:
+                return
+            stage.frames += 1
+            yield frame

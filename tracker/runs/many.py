@@ -1,0 +1,227 @@
+"""Several videos: a run folder for each, one after the other, or streams side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tracker.config import RunConfig
+from tracker.errors import ConfigError, SourceError, TrackerError, redact
+from tracker.files import JsonObject, read_json
+from tracker.pipeline import RunStats
+from tracker.runs.record import Report, RunRecord
+from tracker.runs.resume import check_finished
+from tracker.runs.run import OpenRun, RunResult, run_to_folder, run_together
+from tracker.types import FrameResult
+from tracker.types.stages import Source
+from tracker.video.address import is_live, on_disk
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video and where its run goes."""
+
+    uri: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one video."""
+
+    job: Job
+    report: Report | None = None
+    counts: JsonObject | None = None  # the content of counts.json
+    error: TrackerError | None = None
+    result: RunResult | None = None  # None where it was finished before, or failed
+
+
+class Watch(Protocol):
+    """Hears how a video's run goes, from when it is opened to its end."""
+
+    def loading(self) -> None:
+        """The source is known to be good; the model is loaded."""
+
+    def started(self, source: Source, categories: Sequence[str]) -> None:
+        """Frames begin to flow."""
+
+    def advanced(self, result: FrameResult, stats: RunStats) -> None:
+        """A frame is done."""
+
+
+Watching = Callable[[str], AbstractContextManager[Watch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the runs of a command are to be made."""
+
+    config: RunConfig
+    get_detector: Callable[[], Any]
+    watch: Watching
+    replace: bool = False  # runs that are there
+    resume: bool = False  # runs that are there and not finished
+    only_named: bool = True  # the videos were named, not only their runs
+
+
+def run_many(
+    jobs: Sequence[Job], wish: Wish, *, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Outcome]:
+    """Run all videos and yield what became of each; one that fails stops none of the others.
+
+    Files run one after the other; several streams side by side, in lanes of one model. Raises
+    ConfigError where a file would wait for a stream that never ends.
+    """
+    streams = [job for job in jobs if _is_stream(job.uri)]
+    if len(jobs) > 1 and len(streams) == len(jobs):
+        yield from _side_by_side(jobs, wish, should_stop)
+        return
+    for job in streams:
+        if len(jobs) > 1 and is_live(job.uri):
+            raise _endless(job)
+    for job in jobs:
+        if should_stop():
+            return
+        try:
+            yield _finished(job, wish) or _run(job, wish, should_stop, alone=len(jobs) == 1)
+        except TrackerError as exc:
+            yield Outcome(job, error=exc)
+
+
+def _finished(job: Job, wish: Wish) -> Outcome | None:
+    """Return the outcome of a run that was finished before, where it is to be left alone."""
+    if not wish.resume:
+        return None
+    record = RunRecord.read(job.folder)
+    if not record.finished:
+        return None
+    check_finished(record, job.uri if wish.only_named else None, wish.config)
+    counts = job.folder / "counts.json"
+    return Outcome(job, record.report, read_json(counts) if counts.is_file() else None)
+
+
+def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, alone: bool) -> Outcome:
+    with wish.watch(job.uri) as watch:
+
+        def start(source: Source, categories: Sequence[str]) -> None:
+            if source.info.live and not alone:
+                raise _endless(job)
+            watch.started(source, categories)
+
+        result = run_to_folder(
+            job.uri,
+            wish.config,
+            job.folder,
+            get_detector=_announced(wish, watch),
+            replace=wish.replace,
+            resume=wish.resume,
+            on_start=start,
+            on_result=watch.advanced,
+            should_stop=should_stop,
+        )
+    return Outcome(job, result.report, result.counts, result=result)
+
+
+def _side_by_side(
+    jobs: Sequence[Job], wish: Wish, should_stop: Callable[[], bool]
+) -> Iterator[Outcome]:
+    """Open all streams, then let them run together."""
+    outcomes: dict[Job, Outcome] = {}
+    opened: dict[Job, OpenRun] = {}
+    with ExitStack() as stack:
+        for job in jobs:
+            watch = stack.enter_context(wish.watch(job.uri))
+            try:
+                run = OpenRun(
+                    job.uri,
+                    wish.config,
+                    job.folder,
+                    get_detector=_announced(wish, watch),
+                    replace=wish.replace,
+                    resume=wish.resume,
+                    on_result=watch.advanced,
+                )
+            except TrackerError as exc:
+                outcomes[job] = Outcome(job, error=exc)
+                continue
+            opened[job] = stack.enter_context(run)
+            run.tell(watch.started)
+        run_together(list(opened.values()), should_stop=should_stop)
+        for job, run in opened.items():
+            try:
+                result = run.finish()
+                outcomes[job] = Outcome(job, result.report, result.counts, result=result)
+            except TrackerError as exc:
+                outcomes[job] = Outcome(job, error=exc)
+    yield from (outcomes[job] for job in jobs)
+
+
+def _announced(wish: Wish, watch: Watch) -> Callable[[], Any]:
+    def load() -> Any:
+        watch.loading()
+        return wish.get_detector()
+
+    return load
+
+
+def _is_stream(uri: str) -> bool:
+    try:
+        return uri != "-" and on_disk(uri) is None
+    except SourceError:  # which is told when its turn comes
+        return False
+
+
+def _endless(job: Job) -> ConfigError:
+    return ConfigError(
+        f"{job.uri}: is a live source, and the other videos would wait for its end; run it in a "
+        "command of its own"
+    )
+
+
+def choose_folders(
+    videos: list[str], output: Path | None, resume: Path | None, *, replace: bool
+) -> list[Path]:
+    """Return a folder for each video; no two are the same, none of an earlier run is reused.
+
+    `output`, or `resume`, is the folder of a single video's run, and of several videos' folders;
+    `resume` also of a single one, where it is what holds run folders.
+    Raises ConfigError where it cannot be.
+    """
+    named = resume or output
+    together = resume and not (resume / "run.toml").exists() and any(resume.glob("*/run.toml"))
+    if named is not None and len(videos) == 1 and not together:
+        return [named]
+    if resume and (resume / "run.toml").is_file():
+        raise ConfigError(
+            f"{resume}: is the folder of one run; with several videos --resume takes the folder "
+            "in which their run folders are"
+        )
+    parent = named or Path("runs")
+    chosen: list[Path] = []
+    for uri in videos:
+        name = folder_name(uri)
+        folder, number = parent / name, 1
+        while folder in chosen or (named is None and not replace and folder.exists()):
+            number += 1
+            folder = parent / f"{name}-{number}"
+        chosen.append(folder)
+    return chosen
+
+
+def folder_name(uri: str) -> str:
+    """Return a safe folder name for a source."""
+    try:
+        place = on_disk(uri)
+    except SourceError:  # which is told when its turn comes
+        place = None
+    text = {"-": "stdin"}.get(uri) or redact(place or uri)
+    if "://" in text:
+        text = text.partition("://")[2].replace("***@", "").partition("?")[0]
+        text = text.strip("/").replace("/", "-")
+    else:
+        text = f"camera{uri}" if uri.isdecimal() else Path(text.rstrip("/")).stem
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
+    return safe[:64] or "video"
