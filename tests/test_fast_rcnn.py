@@ -245,7 +245,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, norm=None):
         super().__init__()
-        torch.manual_seed(1)  # whatever tests came before
+        torch.manual_seed(0)  # whatever tests came before
         self.first = nn.Conv2d(3, 8, 3, 4, 1)
         self.norm = norm or nn.GroupNorm(2, 8)
         self.second = nn.Conv2d(8, 8, 3, 2, 1)

@@ -21,7 +21,7 @@ Override = str | tuple[str, Any]  # section.key=value, or section.key and its va
 _RENAMED = {
     ("tracker", "cruise_s"): "velocity_average_s",
     ("tracker", "gallery_likeness"): "gallery_similarity",
-}  # section and old name -> new name
+}  # section and old name -> new name; understood for one version
 
 
 def parse_position(text: float | str) -> tuple[Literal["seconds", "frames"], float]:
@@ -252,10 +252,7 @@ class RunConfig(Section):
 
     def deciding(self) -> JsonObject:
         """Return the settings that change what a run writes, as JSON types."""
-        settings = self.model_dump(mode="json")
-        for name in ("least_free_mb", "checkpoint_s"):
-            del settings["output"][name]
-        return settings
+        return self.model_dump(mode="json", exclude={"output": {"least_free_mb", "checkpoint_s"}})
 
 
 def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) -> RunConfig:
@@ -281,10 +278,7 @@ def load_config(path: Path | None = None, overrides: Sequence[Override] = ()) ->
 
 
 def build_config(values: JsonObject, where: str = "settings") -> RunConfig:
-    """Check plain values (as TOML gives them) and return the settings; raise ConfigError.
-
-    Names of before are understood for one version, with a notice.
-    """
+    """Check plain values (as TOML gives them) and return the settings; raise ConfigError."""
     _rename(values, where)
     try:
         return RunConfig.model_validate_json(json.dumps(values, default=str))
@@ -315,8 +309,7 @@ def _apply(values: JsonObject, override: Override) -> None:
         key, separator, text = override.partition("=")
         value, said = parse_value(text), override
     else:
-        (key, value), separator = override, "="
-        said = key
+        (key, value), separator, said = override, "=", override[0]
     path = [part.strip() for part in key.split(".")]
     if not separator or len(path) < 2 or not all(path):
         raise ConfigError(f"--set takes section.key=value, got {said!r}")
