@@ -12,8 +12,9 @@ help:  ## List the targets
 demo: $(VENV)/installed  ## Track a scripted street into runs/demo, offline
 	$(BIN)/python demos/demo.py
 
-test: $(VENV)/installed  ## Run the tests
-	$(BIN)/pytest
+test: $(VENV)/installed  ## Run the tests: two at a time, then those that measure time alone
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not alone'
+	$(BIN)/pytest -m 'alone and not slow'
 
 test-slow: $(VENV)/installed  ## Run the long tests too
 	$(BIN)/pytest -m ''

@@ -37,7 +37,7 @@ def _calm_torch() -> Iterator[None]:
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(2, threads))
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, threads))
     yield
     torch.set_num_threads(threads)
 

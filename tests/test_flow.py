@@ -186,6 +186,7 @@ def test_counts_are_those_of_the_detected_frames():
     assert totals.objects[1].frames == 6
 
 
+@pytest.mark.alone
 def test_carrying_is_cheap():
     """Ten people in a picture of 768 x 576: some milliseconds; the limit is for a busy machine."""
     ground = np.random.default_rng(1).integers(0, 255, (576, 768, 3), np.uint8)

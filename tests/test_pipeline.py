@@ -325,6 +325,7 @@ def test_a_stream_that_forgets_a_batch_is_refused():
         run(FakeSource(6), Forgetful(), FakeAssociator(), [], batch_size=2, every=2)
 
 
+@pytest.mark.alone
 def test_waiting_for_frames_is_no_work_of_the_detector():
     class Slow(FakeSource):
         def __iter__(self):

@@ -23,7 +23,7 @@ from tracker.detect.hardware import (
     keep_freed_memory,
 )
 from tracker.detect.models.builders import LoadedModel, kept_labels, load_model, transform_of
-from tracker.detect.results import Found, found_in, to_detections
+from tracker.detect.results import AnswerError, Found, found_in, to_detections
 from tracker.errors import ModelError
 from tracker.prefetch import prefetch
 from tracker.types import Detections, Frame, Image
@@ -232,7 +232,7 @@ class MaskRCNNDetector:
                 )
                 for one in found
             ]
-        except FloatingPointError as exc:
+        except AnswerError as exc:
             raise ModelError(f"{self.model.name}: {exc}") from exc
 
     # ---- memory -----------------------------------------------------------------------------

@@ -14,6 +14,10 @@ from tracker.masks import Mask
 from tracker.types import Detections
 
 
+class AnswerError(Exception):
+    """What a model answered cannot be used; the message says why."""
+
+
 @dataclass(slots=True)
 class Found:
     """What the device made of one picture, on the CPU."""
@@ -51,11 +55,11 @@ def to_detections(
     """Return what passes the threshold and is of a `kept` class, by descending score.
 
     `exact` puts masks where training cut them out, not where torchvision pastes them. Raises
-    FloatingPointError that says what is not finite or beyond the number of `classes`.
+    AnswerError that says what is not finite, of another size, or beyond the number of `classes`.
     """
     boxes, scores, labels = found.boxes, found.scores, found.labels
     if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
-        raise FloatingPointError("boxes or scores are not finite")
+        raise AnswerError("boxes or scores are not finite")
     keep = scores >= config.score_threshold
     if kept is not None:
         keep &= torch.isin(labels, kept)
@@ -67,10 +71,10 @@ def to_detections(
     if found.embeddings is not None:
         embeddings = found.embeddings[rows].numpy()
         if not np.isfinite(embeddings).all():
-            raise FloatingPointError("embeddings are not finite")
+            raise AnswerError("embeddings are not finite")
     boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
     if len(labels) and int(labels.max()) >= classes:
-        raise FloatingPointError(f"label {int(labels.max())} is beyond its {classes} categories")
+        raise AnswerError(f"label {int(labels.max())} is beyond its {classes} categories")
     return Detections(
         boxes=boxes.numpy(),
         scores=scores.clamp(0, 1).numpy(),
@@ -88,7 +92,10 @@ def _to_masks(
         return (None,) * len(rows)
     maps = maps[rows]
     if not torch.isfinite(maps).all():
-        raise FloatingPointError("masks are not finite")
+        raise AnswerError("masks are not finite")
     if found.maps is not None:
         return tuple((place_masks if exact else paste_masks)(maps, boxes, width, height))
+    if maps.shape[1:] != (height, width):
+        size = "x".join(map(str, reversed(maps.shape[1:])))
+        raise AnswerError(f"masks are {size} px and the picture {width}x{height}")
     return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)

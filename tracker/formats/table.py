@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,16 @@ def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> T
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc
         names[row.label] = str(v["class"])
+    by_frame: dict[int, list[tuple[float, int, int, Row]]] = defaultdict(list)
+    for index, *rest, row in objects:
+        by_frame[index].append((*rest, row))
     frames = []
-    for (index, time, width, height), group in groupby(objects, key=lambda item: item[:4]):
+    for index, members in sorted(by_frame.items()):  # tables may be sorted by id
+        if len({member[:3] for member in members}) > 1:
+            raise FormatError(f"{path}: frame {index} has two times or sizes")
+        time, width, height, _ = members[0]
         try:
-            tracks = to_tracks([item[4] for item in group])
+            tracks = to_tracks([row for *_, row in members])
         except ValueError as exc:
             raise FormatError(f"{path}: frame {index}: {exc}") from exc
         frames.append(LoggedFrame(index, time, width, height, tracks))

@@ -197,7 +197,7 @@ class VideoWriter:
         """Take over the pictures and the sound of what a run left; raise SinkError."""
         self._container.start_encoding()
         wanted, end = self._frames, Fraction(self._last_tick, _CLOCK)
-        with av.open(str(old)) as source:
+        with av.open(f"file:{old.absolute()}") as source:  # a name may look like a protocol
             video = source.streams.video[0]
             before, now = (
                 _parameter_sets(one.codec_context.extradata or b"") for one in (video, self._stream)
