@@ -74,9 +74,8 @@ def test_two_files_in_one_call_give_what_each_gives_alone(make_video, tmp_path, 
 @pytest.mark.parametrize("every", [1, 3])
 def test_every_lane_gets_its_frames_in_order(make, every):
     sinks = [Collect() for _ in range(4)]
-    lanes = [
-        lane(FakeSource(n), s, every=every) for n, s in zip((0, 7, 40, 23), sinks, strict=True)
-    ]
+    lengths = (0, 7, 40, 23)
+    lanes = [lane(FakeSource(n), s, every=every) for n, s in zip(lengths, sinks, strict=True)]
     detector = make()
     run(lanes, as_detector(detector), batch_size=4)
     assert [sink.seen for sink in sinks] == [list(range(n)) for n in lengths]

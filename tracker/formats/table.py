@@ -92,8 +92,8 @@ def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> T
             raise FormatError(f"{path}:{number}: {exc}") from exc
         names[row.label] = str(v["class"])
     by_frame: dict[int, list[tuple[float, int, int, Row]]] = defaultdict(list)
-    for index, *rest, row in objects:
-        by_frame[index].append((*rest, row))
+    for index, time, width, height, row in objects:
+        by_frame[index].append((time, width, height, row))
     frames = []
     for index, members in sorted(by_frame.items()):  # tables may be sorted by id
         if len({member[:3] for member in members}) > 1:

@@ -31,7 +31,7 @@ class AudioFeed:
         self._offset = 0.0  # s, added since the source's clock jumped
         self._step = 0.02  # s, between the latest two pieces of sound
         self._taken = float("-inf")  # s, from the first picture, of the newest sound taken over
-        self._ended = False
+        self._ended = self._copies = False
         self._input: av.container.InputContainer | None = None
         try:
             self._input = av.open(f"file:{track.path}")
@@ -51,6 +51,7 @@ class AudioFeed:
         except (av.error.FFmpegError, OSError, IndexError, ValueError) as exc:
             why = reason(exc) if isinstance(exc, OSError | av.error.FFmpegError) else str(exc)
             self.notes.append(f"the sound was left out: {why}")
+            self._ended = True
             self._items = iter(())
 
     def take(self, packet: Any) -> None:
