@@ -6,10 +6,12 @@ import scene as scenes
 from typer.testing import CliRunner
 
 from tracker.cli import app
+from tracker.config import load_config
 from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats import get_format
-from tracker.formats.detections import read
+from tracker.formats.detections import read, write
 from tracker.masks import Mask, mask_to_rle
+from tracker.runs.run import run_to_folder
 from tracker.types import Frame
 
 BLANK = np.zeros((1, 1, 3), np.uint8)
@@ -268,3 +270,44 @@ def test_an_output_that_cannot_be(files, tmp_path, output, said):
     result = associate(files["mots.txt"], "-o", tmp_path / output, "--fps", 10)
     assert isinstance(result.exception, ConfigError | SinkError)
     assert said in str(result.exception)
+
+
+def test_a_runs_saved_detections_give_its_tracks_again(make_video, tmp_path):
+    """`run --save-detections`, broken off and resumed, then `associate`: log equal to the run's."""
+    scene = scenes.street(4.0, fps=10)
+    video, folder = make_video(frames=40, width=640, height=360), tmp_path / "run"
+    settings = ["output.detections=true", "tracker.camera_motion=false", "output.video=false"]
+    config, seen = load_config(None, [*settings, "output.checkpoint_s=0.0"]), []
+    for stop in (20, 1000):
+        run_to_folder(
+            str(video),
+            config,
+            folder,
+            get_detector=lambda: scenes.SceneDetector(scene, noise=0.03, clutter=1.0),
+            resume=True,
+            on_result=lambda result, _: seen.append(result.frame.index),
+            should_stop=lambda stop=stop: len(seen) > stop,
+        )
+    out = tmp_path / "again.jsonl"
+    options = ["-s", "tracker.camera_motion=false"]
+    result = associate(folder / "detections.jsonl", "-o", out, *options)
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes() == (folder / "tracks.jsonl").read_bytes()
+    log = read(folder / "detections.jsonl")
+    write(log, tmp_path / "copy.jsonl")
+    assert (tmp_path / "copy.jsonl").read_bytes() == (folder / "detections.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"frame":0,"time":0}', ":2: is malformed"),
+        ('{"frame":0,"time":0,"detections":[{"box":[1,2,3]}]}', ":2: is malformed"),
+        ("nonsense", ":2: is not valid JSON"),
+    ],
+)
+def test_malformed_saved_detections(tmp_path, line, said):
+    head = '{"format":"mask-tracker-detections","version":1,"width":9,"height":9,"categories":[]}'
+    (tmp_path / "a.jsonl").write_text(f"{head}\n{line}\n")
+    with pytest.raises(FormatError, match=said):
+        list(read(tmp_path / "a.jsonl").frames)

@@ -14,7 +14,7 @@ from tracker.errors import ConfigError
 from tracker.formats import get_format
 from tracker.formats.detections import read
 from tracker.masks import Mask, mask_to_rle
-from tracker.measure.evaluation import PANELS, evaluate
+from tracker.measure.scores import PANELS, evaluate
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
 
 trackeval = pytest.importorskip("trackeval")
@@ -338,10 +338,10 @@ def test_an_empty_result_is_zero_and_false_rows_cost(tmp_path):
     [
         (PLAIN, "1,1,0,0,5\n", "f.txt:1: must be numbers: frame,id,x,y,w,h and so on, got '1,1,0"),
         (PLAIN, "1,1,0,0,5,5\n1,2,0,x,5,5\n", "f.txt:2: must be numbers"),
-        (PLAIN, "1,1,0,0,5,nan\n", "f.txt:1: must be numbers"),
+        (PLAIN, "1,1,0,0,5,nan\n", "f.txt:1: box and score must be finite"),
         (PLAIN, "1,1,0,0,5,-5\n", "f.txt:1: width and height must not be negative, got 5 x -5"),
-        (PLAIN, "0,1,0,0,5,5\n", "f.txt:1: frame and id must be whole, from 1 and 0, got 0, 1"),
-        (PLAIN, "1,1.5,0,0,5,5\n", "f.txt:1: frame and id must be whole"),
+        (PLAIN, "0,1,0,0,5,5\n", "f.txt:1: frame must be a whole number from 1, got 0"),
+        (PLAIN, "1,1.5,0,0,5,5\n", "f.txt:1: id must be a whole number, got 1.5"),
         (
             PLAIN,
             "1,1,0,0,5,5\n2,1,0,0,5,5\n2,1,9,9,5,5\n",

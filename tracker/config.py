@@ -216,6 +216,7 @@ class OutputConfig(Section):
 
     video: bool = True  # write video.mp4
     refine: bool = False  # also write tracks-refined.jsonl, made when the whole video is known
+    detections: bool = False  # also write detections.jsonl, for `tracker associate`
     audio: bool = True  # keep the source's sound in it
     crf: Annotated[int, Field(ge=0, le=51)] = 23  # x264 quality, lower is better and larger
     preset: Literal[

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
+Rle = dict[str, Any]  # COCO run lengths: {"size": [height, width], "counts": str}
 MAX_RLE_PIXELS = 1 << 28  # a 16384 x 16384 frame; anything larger in a file is a mistake or hostile
 
 
@@ -165,7 +166,7 @@ def mask_iou(
     return iou
 
 
-def mask_to_rle(mask: Mask, width: int, height: int) -> dict[str, Any]:
+def mask_to_rle(mask: Mask, width: int, height: int) -> Rle:
     """Encode as COCO RLE of a width x height frame: {"size": [height, width], "counts": str}.
 
     Pixels outside the frame are dropped. The runs are computed in the crop: column-major order
@@ -194,12 +195,12 @@ def mask_to_rle(mask: Mask, width: int, height: int) -> dict[str, Any]:
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
-def check_rle(rle: dict[str, Any]) -> None:
+def check_rle(rle: Rle) -> None:
     """Raise ValueError for a malformed COCO RLE, without decoding it."""
     _runs(rle)
 
 
-def rle_to_mask(rle: dict[str, Any]) -> Mask:
+def rle_to_mask(rle: Rle) -> Mask:
     """Decode a COCO RLE to a tight mask; raise ValueError for anything malformed."""
     height, runs = _runs(rle)
     bounds = np.cumsum(runs)
@@ -214,7 +215,7 @@ def rle_to_mask(rle: dict[str, Any]) -> Mask:
     return Mask(left, 0, np.ascontiguousarray(band.T)).tight()
 
 
-def _runs(rle: dict[str, Any]) -> tuple[int, npt.NDArray[np.int64]]:
+def _runs(rle: Rle) -> tuple[int, npt.NDArray[np.int64]]:
     """Return the frame's height and the checked run lengths."""
     try:
         height, width = (int(v) for v in rle["size"])

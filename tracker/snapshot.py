@@ -239,6 +239,7 @@ class SinkStates(State):
     events: FileState | None = None
     video: VideoState | None = None
     archive: FileState | None = None
+    detections: LogState | None = None
 
 
 # ---- the whole ----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from tracker.config import RefineConfig, TrackerConfig
 from tracker.formats import get_format
 from tracker.formats.detections import read
 from tracker.masks import rle_to_mask
-from tracker.measure.evaluation import evaluate
+from tracker.measure.scores import evaluate
 from tracker.sinks.archive import refined_log
 from tracker.types import (
     DetectionLog,

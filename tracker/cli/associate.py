@@ -32,7 +32,7 @@ def associate(
         typer.Argument(
             help="MOTChallenge det.txt, MOTS-style text (frame x y w h score class H W rle), COCO "
             "results JSON (image ids count frames, from 0 where there is an image 0), or the "
-            "tracks.jsonl of a run.",
+            "detections.jsonl or tracks.jsonl of a run.",
             metavar="DETECTIONS",
         ),
     ],
@@ -93,7 +93,7 @@ def associate(
 
       tracker associate det.txt -o tracks.txt --fps 25 --refine    refined afterwards
 
-      tracker associate runs/street/tracks.jsonl -o again.jsonl --set tracker.memory_s=4
+      tracker associate runs/street/detections.jsonl -o again.jsonl --set tracker.memory_s=4
     """
     resolved = load_config(find_config(config), settings or ())
     if to is not None and to not in FORMATS:

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from tracker.cli.options import split_numbers
 from tracker.errors import ConfigError
-from tracker.measure.evaluation import Evaluation, Score, plot
-from tracker.measure.evaluation import evaluate as score
+from tracker.measure.plot import plot
+from tracker.measure.scores import Evaluation, Score
+from tracker.measure.scores import evaluate as score
 
 # Where a result may keep a sequence, first come; the second place is TrackEval's own.
 _PLACES = (
@@ -24,6 +25,9 @@ _PLACES = (
     "data/{}.txt",
     "{}/tracks.jsonl",
     "{}.jsonl",
+    "{}.json",
+    "{}.csv",
+    "{}.parquet",
     "{}/tracks-mots.txt",
     "{}/tracks-mot.txt",
 )
@@ -42,7 +46,8 @@ def evaluate(
     results: Annotated[
         list[str],
         typer.Argument(
-            help="The same of a tracker, a folder with SEQ.txt files, or a run folder; NAME=PATH "
+            help="The same of a tracker, a log in any format of `tracker export`, a folder with a "
+            "file a sequence, or a run folder; NAME=PATH "
             "names it.",
             metavar="RESULT...",
         ),

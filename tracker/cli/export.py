@@ -9,7 +9,7 @@ import typer
 
 from tracker.config import parse_stride
 from tracker.errors import ConfigError
-from tracker.formats import FORMATS, get_format
+from tracker.formats import FORMATS, get_format, open_log
 from tracker.runs.folder import FILES
 from tracker.runs.labels import Selection, export_labels
 
@@ -17,7 +17,9 @@ _LABELS = Selection()
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its tracks.jsonl.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, or a log in any format.", metavar="RUN")
+    ],
     to: Annotated[
         str, typer.Option("--to", help=f"{', '.join(name for name in FORMATS)}.", metavar="FORMAT")
     ],
@@ -74,6 +76,8 @@ def export(
 
       tracker export runs/street --to youtube-vis -o street.json
 
+      tracker export street.csv --to coco                  from any format to any other
+
       tracker export runs/street --to coco --frames        correct these, then: tracker train
     """
     if to not in FORMATS:
@@ -100,9 +104,11 @@ def export(
         raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
     target_format = get_format(to)
     suffix = target_format.SUFFIX
-    name = "tracks" if to == suffix.lstrip(".") else f"tracks-{to}"
-    target = output or log_path.with_name(name + suffix)
-    if target.name in FILES and target.resolve().parent == log_path.resolve().parent:
+    kind = "" if to == suffix.lstrip(".") else f"-{to}"
+    stem = log_path.name.removesuffix(".part").rpartition(".")[0]
+    target = output or log_path.with_name(f"{stem}{kind}{suffix}")
+    own = target.name in FILES and target.resolve().parent == log_path.resolve().parent
+    if own or target.resolve() == log_path.resolve():
         raise ConfigError(f"{target}: is a file of the run itself; give another --output")
-    target_format.write(get_format("jsonl").read(log_path), target)
+    target_format.write(open_log(log_path), target)
     typer.echo(str(target))

@@ -93,6 +93,13 @@ def run(
             "--refine", help="Write tracks-refined.jsonl too, made when the whole video is known."
         ),
     ] = False,
+    save_detections: Annotated[
+        bool,
+        typer.Option(
+            "--save-detections",
+            help="Write detections.jsonl too: try other settings on it with `tracker associate`.",
+        ),
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -135,6 +142,8 @@ def run(
 
     tracker run a.mp4 b.mp4 --resume out  [dim]# do what is not done yet; may be repeated[/dim]
 
+    tracker run street.mp4 --save-detections  [dim]# then: tracker associate[/dim]
+
     tracker run street.mp4 --config traffic --json  [dim]# settings; for scripts[/dim]
 
     tracker run street.mp4 --weights embedded  [dim]# no download; small and fast[/dim]
@@ -149,6 +158,7 @@ def run(
         *given(detector__classes=split_names(classes) if classes is not None else None),
         *line_settings(line or ()),
         *given(output__video=None if video else False, output__refine=refine or None),
+        *given(output__detections=save_detections or None),
         *(settings or ()),
     ]
     jobs = _jobs(videos or [], output, resume, replace=force)

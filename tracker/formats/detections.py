@@ -1,6 +1,10 @@
 """Saved detections, to be associated again without a model.
 
-Read are: MOTChallenge det.txt (frame,-1,x,y,w,h,score,...; frames from 1, boxes only, label 1
+Written is detections.jsonl: a header as that of tracks.jsonl ("format": "mask-tracker-detections"),
+then a line a frame that the detector saw, with "detections": label, class, score, box (xyxy px,
+exact), mask (COCO RLE, or absent).
+
+Read are that; MOTChallenge det.txt (frame,-1,x,y,w,h,score,...; frames from 1, boxes only, label 1
 unless the eighth field is a class), MOTS-style text (frame x y w h score class H W rle; frames
 from 0), COCO results JSON (a list of image_id, category_id, bbox, score, segmentation as RLE;
 image ids count frames, from 0 where there is an image 0 and else from 1; a dictionary with
@@ -13,19 +17,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tracker.errors import FormatError
-from tracker.files import read_json_value, read_lines
-from tracker.formats import jsonl
-from tracker.masks import check_rle, rle_to_mask
-from tracker.types import DetectionLog, Detections, LoggedDetections, LogInfo, TrackLog
+from tracker.files import JsonObject, new_file, read_json_value, read_lines
+from tracker.formats import jsonl, mot
+from tracker.masks import Rle, check_rle, mask_to_rle, rle_to_mask
+from tracker.types import DetectionLog, Detections, LoggedDetections, LoggedFrame, LogInfo
 
+FORMAT = "mask-tracker-detections"
 LARGEST_LABEL = 10_000
 LARGEST_PIXEL = 1e7  # of a box's coordinates; a larger number is a mistake
 MOST_FRAMES = 10_000_000  # four days at 30 frames a second
@@ -39,7 +45,7 @@ class _Found:
     box: tuple[float, float, float, float]  # xyxy px
     score: float
     label: int
-    rle: dict[str, Any] | None = None
+    rle: Rle | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (*self.box, self.score)):
@@ -73,6 +79,42 @@ class _Reader:
         return min(max((value - self.lowest) / (self.highest - self.lowest), 0.0), 1.0)
 
 
+def write(log: DetectionLog, path: Path) -> None:
+    """Write saved detections as detections.jsonl."""
+    with new_file(path) as file:
+        file.write(header_line(log.info))
+        for frame in log.frames:
+            file.write(frame_line(frame, log.info))
+
+
+def header_line(info: LogInfo) -> str:
+    """Return the first line of detections.jsonl, with its end: that of a log by another name."""
+    return jsonl.header_line(info).replace(jsonl.FORMAT, FORMAT, 1)
+
+
+def frame_line(frame: LoggedDetections, info: LogInfo) -> str:
+    """Return one frame's line of detections.jsonl, with its end; numbers are exact."""
+    found = frame.detections
+    items = []
+    for row in range(len(found)):
+        label, mask = int(found.labels[row]), found.masks[row]
+        item: JsonObject = {
+            "label": label,
+            "class": info.categories[label] if label < len(info.categories) else str(label),
+            "score": float(str(found.scores[row])),  # the shortest that gives the same float32
+            "box": [float(str(value)) for value in found.boxes[row]],
+        }
+        if mask is not None:
+            item["mask"] = mask_to_rle(mask, frame.width, frame.height)
+        items.append(item)
+    head: JsonObject = {"frame": frame.index, "time": round(frame.time, 6)}
+    if (frame.width, frame.height) != (info.width, info.height):
+        head |= {"width": frame.width, "height": frame.height}
+    if frame.suspect:
+        head["suspect"] = True
+    return jsonl.dump({**head, "detections": items})
+
+
 def read(
     path: Path, fps: float | None = None, score_range: tuple[float, float] = (0.0, 1.0)
 ) -> DetectionLog:
@@ -86,15 +128,15 @@ def read(
     head = _head(path)
     first_line = head.partition("\n")[0]
     if head.startswith("{") and '"format"' in first_line:
-        return _from_tracks(path)
+        return _from_log(path, FORMAT if FORMAT in first_line else jsonl.FORMAT)
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
     if head.startswith(("[", "{")):
         found = _from_coco(reader)
     elif len(first_line.split()) == 10 and not _is_number(first_line.split()[9]):
-        found = _from_text(reader, _parse_mots)
+        found = _from_mots(reader)
     else:
-        found = _from_text(reader, _parse_mot)
+        found = _from_mot(reader)
     sizes = [item.rle["size"] for items in found.values() for item in items if item.rle]
     height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
     info = LogInfo(width, height, (), source=path.name)
@@ -117,48 +159,43 @@ def _head(path: Path) -> str:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
-def _from_text(
-    reader: _Reader, parse: Callable[[str, _Reader], tuple[int, _Found]]
-) -> dict[int, list[_Found]]:
+def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, text in read_lines(reader.path):
-        text = text.lstrip("\ufeff")
-        if not text.strip() or text.startswith("#"):
-            continue
+    for number, line in mot.read_rows(reader.path):
         try:
-            frame, item = parse(text, reader)
-        except (ValueError, OverflowError) as exc:
+            if line.fields < 7:
+                raise ValueError(f"must be frame,id,x,y,w,h,score, got {line.fields} fields")
+            label = 1 if line.label is None else line.label
+            found[_checked(line.frame)].append(_Found(line.box, reader.score(line.score), label))
+        except ValueError as exc:
             raise FormatError(f"{reader.path}:{number}: {exc}") from exc
-        found[frame].append(item)
     return found
 
 
-def _parse_mot(text: str, reader: _Reader) -> tuple[int, _Found]:
-    fields = text.replace(",", " ").split()
-    if len(fields) < 7:
-        raise ValueError(f"must have frame, id, x, y, w, h, score, got {len(fields)} fields")
-    if not all(_is_number(field) for field in fields[:7]):
-        raise ValueError(
-            f"must be numbers, frame, id, x, y, w, h, score, got {text.strip()[:40]!r}"
-        )
-    frame, _, x, y, w, h = (float(field) for field in fields[:6])
-    label = int(float(fields[7])) if len(fields) > 7 else -1
-    if not 1 <= frame <= MOST_FRAMES or frame != int(frame):
-        raise ValueError(f"frame must be a whole number in 1..{MOST_FRAMES}, got {frame:g}")
-    box = (x, y, x + w, y + h)
-    return int(frame) - 1, _Found(box, reader.score(fields[6]), label if label >= 0 else 1)
+def _from_mots(reader: _Reader) -> dict[int, list[_Found]]:
+    found: dict[int, list[_Found]] = defaultdict(list)
+    for number, text in read_lines(reader.path):
+        if not text.strip():
+            continue
+        try:
+            fields = text.split()
+            if len(fields) != 10:
+                what = "frame x y w h score class H W rle"
+                raise ValueError(f"must be {what}, got {len(fields)} fields")
+            x, y, w, h = (float(field) for field in fields[1:5])
+            frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
+            rle = {"size": [height, width], "counts": fields[9]}
+            one = _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
+            found[_checked(frame)].append(one)
+        except (ValueError, OverflowError) as exc:
+            raise FormatError(f"{reader.path}:{number}: {exc}") from exc
+    return found
 
 
-def _parse_mots(text: str, reader: _Reader) -> tuple[int, _Found]:
-    fields = text.split()
-    if len(fields) != 10:
-        raise ValueError(f"must be frame x y w h score class H W rle, got {len(fields)} fields")
-    x, y, w, h = (float(field) for field in fields[1:5])
-    frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
+def _checked(frame: int) -> int:
     if not 0 <= frame <= MOST_FRAMES:
-        raise ValueError(f"frame must be in 0..{MOST_FRAMES}, got {frame:g}")
-    rle = {"size": [height, width], "counts": fields[9]}
-    return frame, _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
+        raise ValueError(f"frame must be in 0..{MOST_FRAMES}, got {frame}")
+    return frame
 
 
 def _from_coco(reader: _Reader) -> dict[int, list[_Found]]:
@@ -219,30 +256,53 @@ def _to_detections(items: list[_Found]) -> Detections:
     )
 
 
-def _from_tracks(path: Path) -> DetectionLog:
-    """Take a run's tracks as detections; boxes that were only predicted are left out."""
-    has_masks = any('"mask":' in text for _, text in read_lines(path))
-    log: TrackLog = jsonl.read(path)
+def _from_log(path: Path, kind: str) -> DetectionLog:
+    """Read detections.jsonl, or take a run's tracks as detections."""
+    has_masks = any('"mask":' in text for _, text in read_lines(path, drop_cut=True))
+    if kind == FORMAT:
+        info, lines = jsonl.read_head(path, FORMAT)
+        return DetectionLog(info, _saved(path, info, lines), has_masks)
+    log = jsonl.read(path)
+    return DetectionLog(log.info, map(partial(_observed, path), log.frames), has_masks)
 
-    def frames() -> Iterator[LoggedDetections]:
-        for frame in log.frames:
-            tracks = frame.tracks
-            rows = np.flatnonzero(tracks.observed)
-            rows = rows[np.argsort(-tracks.scores[rows], kind="stable")]
-            try:
-                for row in rows.tolist():
-                    x1, y1, x2, y2 = (float(v) for v in tracks.boxes[row])
-                    _Found((x1, y1, x2, y2), float(tracks.scores[row]), int(tracks.labels[row]))
-            except ValueError as exc:
-                raise FormatError(f"{path}: frame {frame.index}: {exc}") from exc
-            found = Detections(
-                boxes=tracks.boxes[rows],
-                scores=tracks.scores[rows],
-                labels=tracks.labels[rows],
-                masks=tuple(tracks.masks[row] for row in rows.tolist()),
-            )
-            yield LoggedDetections(
-                frame.index, frame.time, frame.width, frame.height, found, frame.suspect
-            )
 
-    return DetectionLog(log.info, frames(), has_masks=has_masks)
+def _saved(
+    path: Path, info: LogInfo, lines: Iterator[tuple[int, str]]
+) -> Iterator[LoggedDetections]:
+    for line in jsonl.read_frames(path, info, lines):
+        try:
+            items = [
+                _Found(
+                    box=tuple(float(v) for v in item["box"]),  # type: ignore[arg-type]
+                    score=float(item["score"]),
+                    label=int(item["label"]),
+                    rle=item.get("mask"),
+                )
+                for item in line.content["detections"]
+            ]
+            found = _to_detections(items)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as exc:
+            raise FormatError(f"{path}:{line.number}: is malformed: {exc}") from exc
+        yield LoggedDetections(line.index, line.time, line.width, line.height, found, line.suspect)
+
+
+def _observed(path: Path, frame: LoggedFrame) -> LoggedDetections:
+    """Take a frame's tracks as detections; boxes that were only predicted are left out."""
+    tracks = frame.tracks
+    rows = np.flatnonzero(tracks.observed)
+    rows = rows[np.argsort(-tracks.scores[rows], kind="stable")]
+    try:
+        for row in rows.tolist():
+            x1, y1, x2, y2 = (float(v) for v in tracks.boxes[row])
+            _Found((x1, y1, x2, y2), float(tracks.scores[row]), int(tracks.labels[row]))
+    except ValueError as exc:
+        raise FormatError(f"{path}: frame {frame.index}: {exc}") from exc
+    found = Detections(
+        boxes=tracks.boxes[rows],
+        scores=tracks.scores[rows],
+        labels=tracks.labels[rows],
+        masks=tuple(tracks.masks[row] for row in rows.tolist()),
+    )
+    return LoggedDetections(
+        frame.index, frame.time, frame.width, frame.height, found, frame.suspect
+    )

@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from tracker.errors import FormatError
-from tracker.files import new_file, read_lines
+from tracker.files import JsonObject, new_file, read_lines
 from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
@@ -37,16 +37,35 @@ def write(log: TrackLog, path: Path) -> None:
             file.write(frame_line(frame, log.info))
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One frame's line, with what all of them tell."""
+
+    number: int  # in the file, from 1
+    index: int
+    time: float  # s
+    width: int  # px
+    height: int
+    suspect: bool
+    content: JsonObject
+
+
 def read(path: Path) -> TrackLog:
     """Read the header now and the frames as they are asked for.
 
     A last line that was cut off by a crash is left out. Raises FormatError.
     """
+    info, lines = read_head(path, FORMAT)
+    return TrackLog(info, _frames(path, info, lines))
+
+
+def read_head(path: Path, kind: str) -> tuple[LogInfo, Iterator[tuple[int, str]]]:
+    """Return what the first line says, and the lines behind it; raise FormatError."""
     lines = read_lines(path, drop_cut=True)
     number, text = next(lines, (1, ""))
     header = _parse(path, number, text)
-    if header.get("format") != FORMAT:
-        raise FormatError(f"{path}:1: is not a track log (its first line must say {FORMAT!r})")
+    if header.get("format") != kind:
+        raise FormatError(f"{path}:1: is not a track log (its first line must say {kind!r})")
     if header.get("version") != VERSION:
         raise FormatError(f"{path}:1: version must be {VERSION}, got {header.get('version')!r}")
     try:
@@ -59,12 +78,35 @@ def read(path: Path) -> TrackLog:
         )
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as exc:
         raise FormatError(f"{path}:1: the header is malformed: {exc!r}") from exc
-    return TrackLog(info, _frames(path, lines, info))
+    return info, lines
+
+
+def read_frames(path: Path, info: LogInfo, lines: Iterator[tuple[int, str]]) -> Iterator[Line]:
+    """Yield each frame's line, in order; raise FormatError."""
+    last_index, last_time = -1, 0.0
+    for number, text in lines:
+        content = _parse(path, number, text)
+        try:
+            line = Line(
+                number,
+                index=check_frame(int(content["frame"])),
+                time=float(content["time"]),
+                width=int(content.get("width", info.width)),
+                height=int(content.get("height", info.height)),
+                suspect=bool(content.get("suspect", False)),
+                content=content,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
+            raise FormatError(f"{path}:{number}: is malformed: {exc}") from exc
+        if line.index <= last_index or not last_time <= line.time < math.inf:
+            raise FormatError(f"{path}:{number}: frames and times must ascend")
+        last_index, last_time = line.index, line.time
+        yield line
 
 
 def header_line(info: LogInfo) -> str:
     """Return the first line of a log, with its end."""
-    return _dump(
+    return dump(
         {
             "format": FORMAT,
             "version": VERSION,
@@ -79,17 +121,17 @@ def header_line(info: LogInfo) -> str:
 
 def frame_line(frame: LoggedFrame, info: LogInfo) -> str:
     """Return one frame's line of a log, with its end."""
-    line: dict[str, Any] = {"frame": frame.index, "time": round(frame.time, 6)}
+    line: JsonObject = {"frame": frame.index, "time": round(frame.time, 6)}
     if (frame.width, frame.height) != (info.width, info.height):
         line |= {"width": frame.width, "height": frame.height}
     if frame.suspect:
         line["suspect"] = True
     line["tracks"] = [_to_json(row, frame, info.categories) for row in to_rows(frame.tracks)]
-    return _dump(line)
+    return dump(line)
 
 
-def _to_json(row: Row, frame: LoggedFrame, categories: Sequence[str]) -> dict[str, Any]:
-    item: dict[str, Any] = {
+def _to_json(row: Row, frame: LoggedFrame, categories: Sequence[str]) -> JsonObject:
+    item: JsonObject = {
         "id": row.id,
         "label": row.label,
         "class": categories[row.label] if row.label < len(categories) else str(row.label),
@@ -102,28 +144,16 @@ def _to_json(row: Row, frame: LoggedFrame, categories: Sequence[str]) -> dict[st
     return item
 
 
-def _frames(path: Path, lines: Iterator[tuple[int, str]], info: LogInfo) -> Iterator[LoggedFrame]:
-    last_index, last_time = -1, 0.0
-    for number, text in lines:
-        line = _parse(path, number, text)
+def _frames(path: Path, info: LogInfo, lines: Iterator[tuple[int, str]]) -> Iterator[LoggedFrame]:
+    for line in read_frames(path, info, lines):
         try:
-            frame = LoggedFrame(
-                index=check_frame(int(line["frame"])),
-                time=float(line["time"]),
-                width=int(line.get("width", info.width)),
-                height=int(line.get("height", info.height)),
-                tracks=to_tracks([_from_json(item) for item in line["tracks"]]),
-                suspect=bool(line.get("suspect", False)),
-            )
+            tracks = to_tracks([_from_json(item) for item in line.content["tracks"]])
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
-            raise FormatError(f"{path}:{number}: is malformed: {exc}") from exc
-        if frame.index <= last_index or not last_time <= frame.time < math.inf:
-            raise FormatError(f"{path}:{number}: frames and times must ascend")
-        last_index, last_time = frame.index, frame.time
-        yield frame
+            raise FormatError(f"{path}:{line.number}: is malformed: {exc}") from exc
+        yield LoggedFrame(line.index, line.time, line.width, line.height, tracks, line.suspect)
 
 
-def _from_json(item: dict[str, Any]) -> Row:
+def _from_json(item: JsonObject) -> Row:
     x1, y1, x2, y2 = (float(v) for v in item["box"])
     return Row(
         id=int(item["id"]),
@@ -135,7 +165,7 @@ def _from_json(item: dict[str, Any]) -> Row:
     )
 
 
-def _parse(path: Path, number: int, text: str) -> dict[str, Any]:
+def _parse(path: Path, number: int, text: str) -> JsonObject:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -145,5 +175,6 @@ def _parse(path: Path, number: int, text: str) -> dict[str, Any]:
     return line
 
 
-def _dump(content: dict[str, Any]) -> str:
+def dump(content: JsonObject) -> str:
+    """Return one line of JSON, with its end."""
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n"

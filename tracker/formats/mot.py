@@ -2,14 +2,17 @@
 
 Frames count from 1 (frame = index + 1), boxes are px, class is the label, visibility is 1 where the
 object was seen and 0 where its box is only predicted. Times, masks and names have no place in it.
-Source: motchallenge.net, the layout of MOT16 ground truth (arXiv 1603.00831, table 3).
+Commas, blanks and tabs part the fields; lines that begin with # are left out. Source:
+motchallenge.net, the layout of MOT16 ground truth (arXiv 1603.00831, table 3).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.errors import FormatError
 from tracker.files import new_file, read_lines
@@ -17,6 +20,18 @@ from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
 SUFFIX = ".txt"
+
+
+class Line(NamedTuple):
+    """One object as the text tells it."""
+
+    frame: int  # index, from 0
+    id: int  # -1 = a detection of nobody's
+    box: tuple[float, float, float, float]  # xyxy px
+    score: float = 1.0  # of ground truth: 0 = not to be considered
+    label: int | None = None  # None where the line tells no class
+    visible: bool = True
+    fields: int = 6  # that the line has
 
 
 def write(log: TrackLog, path: Path) -> None:
@@ -36,41 +51,70 @@ def read(path: Path, fps: float = 25.0) -> TrackLog:
     return TrackLog(LogInfo(0, 0, ()), _frames(path, fps))
 
 
+def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
+    """Yield the number of each line and what it says; raise FormatError that names file and line.
+
+    Ground truth, results and detections alike.
+    """
+    for number, text in read_lines(path):
+        text = text.lstrip("\ufeff")
+        if not text.strip() or text.startswith("#"):
+            continue
+        try:
+            yield number, _parse(text)
+        except (ValueError, OverflowError) as exc:
+            raise FormatError(f"{path}:{number}: {exc}") from exc
+
+
+def _parse(text: str) -> Line:
+    fields = text.replace(",", " ").split()
+    try:
+        frame, id_, x, y, w, h, *rest = (float(field) for field in fields)
+    except ValueError:
+        raise ValueError(
+            f"must be numbers: frame,id,x,y,w,h and so on, got {text.strip()!r:.80}"
+        ) from None
+    if not all(map(math.isfinite, (x, y, w, h, *rest[:1]))):
+        raise ValueError("box and score must be finite")
+    if frame != int(frame) or frame < 1:
+        raise ValueError(f"frame must be a whole number from 1, got {frame:g}")
+    if id_ != int(id_):
+        raise ValueError(f"id must be a whole number, got {id_:g}")
+    if w < 0 or h < 0:
+        raise ValueError(f"width and height must not be negative, got {w:g} x {h:g}")
+    return Line(
+        frame=check_frame(int(frame) - 1),
+        id=int(id_),
+        box=(x, y, x + w, y + h),
+        score=rest[0] if rest else 1.0,
+        label=_label(rest),
+        visible=len(rest) < 3 or bool(rest[2]),
+        fields=len(fields),
+    )
+
+
+def _label(rest: list[float]) -> int | None:
+    """Return the class, from the fields behind the box.
+
+    In ten fields the last three are MOT15's place in the world, which is no class.
+    """
+    has_class = len(rest) in (2, 3) or (len(rest) == 4 and rest[2:] == [-1, -1])
+    return int(rest[1]) if has_class and rest[1] >= 0 else None
+
+
 def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:
-    rows = sorted(_rows(path), key=lambda item: item[0])  # files need not be in order
+    rows: list[tuple[int, Row]] = []
+    for number, line in read_rows(path):
+        try:
+            source = 0 if line.visible else -1
+            row = Row(line.id, line.label or 0, line.score, line.box, source=source)
+        except ValueError as exc:
+            raise FormatError(f"{path}:{number}: {exc}") from exc
+        rows.append((line.frame, row))
+    rows.sort(key=lambda item: item[0])  # files need not be in order
     for index, group in groupby(rows, key=lambda item: item[0]):
         try:
             tracks = to_tracks([row for _, row in group])
         except ValueError as exc:
             raise FormatError(f"{path}: frame {index + 1}: {exc}") from exc
         yield LoggedFrame(index, index / fps, 0, 0, tracks)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, text in read_lines(path):
-        if not text.strip():
-            continue
-        fields = [float(v) for v in _split(path, number, text)]
-        frame, id_, x, y, w, h = fields[:6]
-        score, label, visible = (*fields[6:9], *(1.0, 0.0, 1.0)[len(fields) - 6 :])[:3]
-        try:
-            if frame != int(frame) or frame < 1:
-                raise ValueError(f"frame must be a whole number from 1, got {frame:g}")
-            if w < 0 or h < 0:
-                raise ValueError(f"width and height must not be negative, got {w:g} x {h:g}")
-            box = (x, y, x + w, y + h)
-            check_frame(int(frame))
-            row = Row(int(id_), max(0, int(label)), score, box, source=0 if visible else -1)
-        except (ValueError, OverflowError) as exc:
-            raise FormatError(f"{path}:{number}: {exc}") from exc
-        yield int(frame) - 1, row
-
-
-def _split(path: Path, number: int, text: str) -> list[float]:
-    fields = text.replace(",", " ").split()
-    if len(fields) < 6:
-        raise FormatError(f"{path}:{number}: must have at least 6 fields, got {len(fields)}")
-    try:
-        return [float(field) for field in fields]
-    except ValueError as exc:
-        raise FormatError(f"{path}:{number}: must be numbers: {exc}") from exc

@@ -12,15 +12,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.errors import FormatError, SinkError
 from tracker.files import new_file, read_lines
 from tracker.formats.rows import Row, check_frame, to_tracks
-from tracker.masks import Mask, mask_to_rle, rle_to_mask
+from tracker.masks import Mask, Rle, mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
 
 SUFFIX = ".txt"
 SHARE_LEFT = 0.3  # of its own pixels a mask must keep
+
+
+class Line(NamedTuple):
+    """One mask as the text tells it."""
+
+    frame: int  # index, from 0
+    id: int
+    label: int  # 10 = a region to be ignored, in ground truth
+    rle: Rle
 
 
 def write(log: TrackLog, path: Path) -> None:
@@ -81,33 +91,37 @@ def _foot(tracks: Tracks, row: int) -> int:
     return mask.box[3] if mask is not None else 0
 
 
+def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
+    """Yield the number of each line and what it says; raise FormatError that names both."""
+    for number, text in read_lines(path):
+        fields = text.lstrip("\ufeff").split()
+        if not fields:
+            continue
+        if len(fields) != 6 or not all(field.isdecimal() for field in fields[:5]):
+            what = f"must be frame id class height width rle, got {text!r:.80}"
+            raise FormatError(f"{path}:{number}: {what}")
+        frame, id_, label, height, width = (int(field) for field in fields[:5])
+        yield number, Line(frame, id_, label, {"size": [height, width], "counts": fields[5]})
+
+
 def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:
-    rows = sorted(_rows(path), key=lambda item: item[0])
+    rows: list[tuple[int, list[int], Row]] = []
+    for number, line in read_rows(path):
+        try:
+            mask = rle_to_mask(line.rle)
+            x1, y1, x2, y2 = mask.box
+            row = Row(line.id, line.label, 1.0, (x1, y1, x2, y2), mask)
+            rows.append((check_frame(line.frame), line.rle["size"], row))
+        except (ValueError, OverflowError) as exc:
+            raise FormatError(f"{path}:{number}: {exc}") from exc
+    rows.sort(key=lambda item: item[0])
     for index, group in groupby(rows, key=lambda item: item[0]):
         members = list(group)
         height, width = members[0][1]
         try:
-            if any(size != (height, width) for _, size, _ in members):
+            if any(size != [height, width] for _, size, _ in members):
                 raise ValueError("masks of one frame must have one size")
             tracks = to_tracks([row for _, _, row in members])
         except ValueError as exc:
             raise FormatError(f"{path}: frame {index}: {exc}") from exc
         yield LoggedFrame(index, index / fps, width, height, tracks)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, tuple[int, int], Row]]:
-    for number, text in read_lines(path):
-        if not text.strip():
-            continue
-        fields = text.split()
-        if len(fields) != 6:
-            raise FormatError(f"{path}:{number}: must have 6 fields, got {len(fields)}")
-        try:
-            frame, id_, label, height, width = (int(field) for field in fields[:5])
-            check_frame(frame)
-            mask = rle_to_mask({"size": [height, width], "counts": fields[5]})
-            x1, y1, x2, y2 = mask.box
-            row = Row(id_, label, 1.0, (x1, y1, x2, y2), mask)
-        except (ValueError, OverflowError) as exc:
-            raise FormatError(f"{path}:{number}: {exc}") from exc
-        yield frame, (height, width), row

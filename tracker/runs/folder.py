@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FILES = (
     "tracks.jsonl",
     "tracks-refined.jsonl",
+    "detections.jsonl",
     "video.mp4",
     "counts.json",
     "counts.csv",
@@ -37,7 +38,13 @@ FILES = (
     "archive.jsonl",
 )
 _TELLING = ("report.json", "checkpoint.json")
-_GROWING = ("tracks.jsonl.part", "events.jsonl.part", "archive.jsonl.part", "video.part.mp4")
+_GROWING = (
+    "tracks.jsonl.part",
+    "events.jsonl.part",
+    "archive.jsonl.part",
+    "detections.jsonl.part",
+    "video.part.mp4",
+)
 _REPLACED = tuple(f"{name}.part" for name in FILES if f"{name}.part" not in _GROWING)
 _UNFINISHED = (*_GROWING, "video.joined.part.mp4")
 _OLD = ".old"  # behind the names of a run's files until the one that replaces it has a frame

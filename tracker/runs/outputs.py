@@ -40,12 +40,18 @@ class Outputs:
         self.counting = CountStage(config.count, past.counts if past else None)
         self._archive: ArchiveSink | None = None
         self._video: VideoSink | None = None
+        self._detections: LogSink | None = None
         self._audio_note = info.audio_note
         states = past.sinks if past else None
         try:
             log = partial(LogSink, categories=categories, rate=info.rate, source=source)
             self._log = log(folder / "tracks.jsonl", state=states.log if states else None)
             self.sinks.append(self._log)
+            if config.output.detections:
+                saved = states.detections if states else None
+                path = folder / "detections.jsonl"
+                self._detections = log(path, detections=True, state=saved)
+                self.sinks.append(self._detections)
             self._counts = CountsSink(
                 folder.path,
                 categories,
@@ -93,6 +99,7 @@ class Outputs:
             events=self._counts.state(),
             video=self._video.state() if self._video else None,
             archive=self._archive.state() if self._archive else None,
+            detections=self._detections.state() if self._detections else None,
         )
 
     def summary(self) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Write the track log, one line a frame, on disk as soon as the frame is done."""
+"""Write a log of tracks or of detections, one line a frame, on disk as soon as it is done."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from fractions import Fraction
 from pathlib import Path
 
 from tracker.files import GrowingFile
-from tracker.formats.jsonl import frame_line, header_line
+from tracker.formats import detections as saved
+from tracker.formats import jsonl
 from tracker.snapshot import LogState
-from tracker.types import FrameResult, LoggedFrame, LogInfo
+from tracker.types import FrameResult, LoggedDetections, LoggedFrame, LogInfo
 
 
 class LogSink:
-    """Append each frame's tracks to a JSON Lines file (see formats/jsonl.py)."""
+    """Append each frame's tracks to a JSON Lines file (see formats/jsonl.py).
+
+    With `detections` it is what the detector found, in the frames that it saw (see
+    formats/detections.py).
+    """
 
     def __init__(
         self,
@@ -22,9 +27,11 @@ class LogSink:
         *,
         rate: Fraction | None = None,
         source: str = "",
+        detections: bool = False,
         state: LogState | None = None,
     ) -> None:
         self._categories, self._rate, self._source = tuple(categories), rate, source
+        self._saves_detections = detections
         self._file = GrowingFile(path, state.bytes if state else 0)
         self._info: LogInfo | None = self._describe(state.width, state.height) if state else None
 
@@ -33,11 +40,15 @@ class LogSink:
         frame = result.frame
         if self._info is None:
             self._info = self._describe(frame.width, frame.height)
-            self._file.append(header_line(self._info))
-        logged = LoggedFrame(
-            frame.index, frame.time, frame.width, frame.height, result.tracks, frame.suspect
-        )
-        self._file.append(frame_line(logged, self._info))
+            head = saved.header_line if self._saves_detections else jsonl.header_line
+            self._file.append(head(self._info))
+        place = (frame.index, frame.time, frame.width, frame.height)
+        if not self._saves_detections:
+            tracked = LoggedFrame(*place, result.tracks, frame.suspect)
+            self._file.append(jsonl.frame_line(tracked, self._info))
+        elif result.detected:
+            found = LoggedDetections(*place, result.detections, frame.suspect)
+            self._file.append(saved.frame_line(found, self._info))
 
     def state(self) -> LogState | None:
         """Return what a log that goes on needs; the file is on the disk by then."""
