@@ -2,8 +2,10 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import labelled
@@ -682,6 +684,37 @@ def test_killed_and_resumed(street, tmp_path):
     )
     for name in ("steps.jsonl", "epochs.jsonl"):
         assert without_times(tmp_path / "part" / name) == without_times(tmp_path / "whole" / name)
+
+
+@pytest.mark.timeout(400)
+def test_a_signal_ends_a_training_between_two_steps_and_force_starts_it_over(street, tmp_path):
+    """As with a run: the first signal ends it in good order, --resume --force begins again."""
+    settings = SMALL | {"epochs": 200}
+    options = [part for k, v in settings.items() for part in ("--set", f"{k}={json.dumps(v)}")]
+    process = subprocess.Popen(
+        command(street, "-o", tmp_path / "run", "--json", *options),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    steps = tmp_path / "run" / "steps.jsonl"
+    while process.poll() is None and not (steps.is_file() and steps.read_text().count("\n") >= 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    last = json.loads(out.splitlines()[-1])
+    assert not last["finished"]
+    assert steps.read_text().count("\n") == last["steps"] >= 2
+    text = (tmp_path / "run" / "train.toml").read_text()
+    assert "epochs = 200" in text
+    (tmp_path / "run" / "train.toml").write_text(text.replace("epochs = 200", "epochs = 1"))
+    done = subprocess.run(
+        command("--resume", "--force", "-o", tmp_path / "run", "--json"),
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["finished"]
+    assert steps.read_text().count("\n") == result["steps"]  # none of before
 
 
 @pytest.mark.timeout(400)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tracker.cli.options import Device, split_names
+from tracker.cli.signals import Signals
 from tracker.config import parse_value
 from tracker.errors import ConfigError, MissingExtraError
 
@@ -82,7 +82,11 @@ def train(
         typer.Option("--set", "-s", help="One setting, as paste=0.5; may be repeated."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --output, exactly.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the training in --output, exactly; with --force start it over.",
+        ),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="List the data and their problems, train nothing.")
@@ -146,8 +150,8 @@ def train(
         raise typer.Exit(2 if any(problem.fatal for problem in prepared.problems) else 0)
     # The other processes of a training run this same command; only the first one speaks.
     silent = os.environ.get("LOCAL_RANK", "0") != "0"
-    view = _View(Console(quiet=True) if silent else console, as_json=as_json, silent=silent)
-    with view:
+    shown = Console(quiet=True) if silent else console
+    with Signals() as signals, _View(shown, signals, as_json=as_json, silent=silent) as view:
         from tracker.train.loop import Hooks
 
         result = session.train(
@@ -157,7 +161,7 @@ def train(
             replace_old=force,
             skip_problems=skip_problems,
             on_start=view.start,
-            hooks=Hooks(on_step=view.step, on_epoch=view.epoch, should_stop=lambda: view.stopped),
+            hooks=Hooks(on_step=view.step, on_epoch=view.epoch, should_stop=signals.stopped),
         )
     view.end(result)
     if not result.finished and not silent:
@@ -200,13 +204,12 @@ def _print_data(console: Console, prepared: Prepared, *, everything: bool) -> No
 
 
 class _View:
-    """What a user sees of a training, and how a signal ends it between two steps."""
+    """What a user sees of a training."""
 
-    def __init__(self, console: Console, *, as_json: bool, silent: bool) -> None:
-        self.stopped = False
+    def __init__(self, console: Console, signals: Signals, *, as_json: bool, silent: bool) -> None:
+        self._signals = signals
         self._console, self._json, self._silent = console, as_json, silent
         self._epochs = 0
-        self._previous: dict[int, Any] = {}
         self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("step"),
@@ -220,18 +223,15 @@ class _View:
         self._task = self._bar.add_task("", total=None, loss="")
 
     def __enter__(self) -> _View:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar.live.is_started:
             self._bar.stop()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
     def start(self, prepared: Prepared, done: int, steps: int) -> None:
-        """Show the data and what is left to do."""
+        """Show the data and what is left to do; from now on a signal ends it between two steps."""
+        self._signals.flowing = True
         self._epochs = prepared.config.epochs
         if not self._json:
             _print_data(self._console, prepared, everything=False)
@@ -297,8 +297,3 @@ class _View:
                 f"epoch {best.number}, {result.seconds:.0f} s -> "
                 f"{result.folder}/best.safetensors (look at curves.png, predictions.png)"
             )
-
-    def _handle(self, *_: object) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True

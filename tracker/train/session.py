@@ -97,15 +97,16 @@ def train(
 ) -> TrainingResult:
     """Train a model into a folder, or go on with the training that is there.
 
-    With `resume` the settings are those of the folder. `on_start` is given the data, the steps
-    done and the steps in all; `card` is added to what the model's file says of itself. Raises
-    TrackerError; ConfigError that counts the problems where items cannot be used and
-    `skip_problems` is not set.
+    With `resume` the settings are those of the folder; with `replace_old` too it starts over.
+    `on_start` is given the data, the steps done and the steps in all; `card` is added to what the
+    model's file says of itself. Raises TrackerError; ConfigError that counts the problems where
+    items cannot be used and `skip_problems` is not set.
     """
     hooks = hooks or Hooks()
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if resume:
         config = read(output / SETTINGS)
+        resume = not replace_old
     prepared = prepare(config)
     fatal = [problem for problem in prepared.problems if problem.fatal]
     if fatal and not skip_problems and not resume:
