@@ -165,10 +165,9 @@ class TrackerConfig(Section):
 
     @model_validator(mode="after")
     def _scores_are_ordered(self) -> TrackerConfig:
-        scores = {
-            name: getattr(self, name)
-            for name in ("weak_score", "confident_score", "new_score", "instant_score")
-        }
+        names = ("weak_score", "confident_score", "new_score", "instant_score")
+        values = dict(self)
+        scores = {name: values[name] for name in names}
         if list(scores.values()) != sorted(scores.values()):
             said = ", ".join(f"{name} {value:g}" for name, value in scores.items())
             raise ValueError(f"scores must ascend, got {said}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,10 @@ JsonObject = dict[str, Any]  # what a JSON object holds before anything of it is
 
 LONGEST_LINE = 64 << 20  # bytes; a frame of a thousand large masks takes about one
 LARGEST_JSON = 4 << 30  # bytes
+if sys.platform == "win32":
+    _BINARY = os.O_BINARY
+else:
+    _BINARY = 0
 _REFRESH_S = 2.0
 _REFRESH_SHARE = 0.05  # of the time that refreshing may take
 
@@ -125,7 +130,7 @@ class GrowingFile:
             if keep and not self._part.exists():
                 path.replace(self._part)  # a run that was stopped gave it its final name
             self._descriptor: int | None = os.open(
-                self._part, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
+                self._part, os.O_WRONLY | os.O_CREAT | _BINARY, 0o666
             )
             if os.fstat(self._descriptor).st_size < keep:
                 os.close(self._descriptor)

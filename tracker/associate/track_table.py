@@ -124,7 +124,7 @@ class TrackTable:
 
     def rows(self, chosen: BoolArray) -> TrackTable:
         """Return a table of these rows alone."""
-        part = TrackTable(**{name: getattr(self, name) for name in (*_COLUMNS, "masks", "past")})
+        part = TrackTable(**self._columns(), masks=self.masks, past=self.past)
         part.keep(chosen)
         return part
 
@@ -132,8 +132,8 @@ class TrackTable:
         """Drop the other rows."""
         if kept.all():
             return
-        for name in _COLUMNS:
-            setattr(self, name, getattr(self, name)[kept])
+        for name, column in self._columns().items():
+            setattr(self, name, column[kept])
         rows = np.flatnonzero(kept).tolist()
         self.masks = [self.masks[row] for row in rows]
         self.past = [self.past[row] for row in rows]
@@ -145,8 +145,9 @@ class TrackTable:
         self._widen("embedding", new.embedding.shape[1])
         if new.embedding.shape[1] != self.embedding.shape[1]:
             new.embedding = np.zeros((len(new), self.embedding.shape[1]))
-        for name in _COLUMNS:
-            setattr(self, name, np.concatenate([getattr(self, name), getattr(new, name)]))
+        added = new._columns()
+        for name, column in self._columns().items():
+            setattr(self, name, np.concatenate([column, added[name]]))
         self.masks += new.masks
         self.past += new.past
 
@@ -208,7 +209,7 @@ class TrackTable:
 
     def state(self) -> TableState:
         """Return all that `restored` needs."""
-        columns = {name: rows_of(getattr(self, name)) for name in _COLUMNS}
+        columns = {name: rows_of(column) for name, column in self._columns().items()}
         return TableState(
             **columns,
             masks=tuple(mask.to_json() if mask else None for mask in self.masks),
@@ -220,11 +221,11 @@ class TrackTable:
     @classmethod
     def restored(cls, state: TableState) -> TrackTable:
         """Return the table whose `state` was taken."""
-        rows = len(state.id)
+        rows, values = len(state.id), dict(state)
         widths = {"votes": (state.labels,), "embedding": (state.features,)}
         columns: dict[str, Any] = {}
         for name, shape in _COLUMNS.items():
-            array = np.array(getattr(state, name), np.int64 if name in _WHOLE else np.float64)
+            array = np.array(values[name], np.int64 if name in _WHOLE else np.float64)
             columns[name] = array.reshape(rows, *widths.get(name, shape))
         masks = [Mask.from_json(mask) if mask else None for mask in state.masks]
         past = [[Past.restored(one) for one in track] for track in state.past]
@@ -239,8 +240,11 @@ class TrackTable:
         }
         return cls(**columns, masks=[], past=[])
 
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: getattr(self, name) for name in _COLUMNS}
+
     def _widen(self, name: str, columns: int) -> None:
-        old = getattr(self, name)
+        old = self._columns()[name]
         if old.shape[1] < columns:
             wide = np.zeros((len(self), columns))
             wide[:, : old.shape[1]] = old

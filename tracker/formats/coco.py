@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tracker.errors import FormatError
-from tracker.files import new_file, read_json
+from tracker.files import JsonObject, new_file, read_json
 from tracker.formats.rows import Row, to_rows, to_tracks
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
@@ -58,7 +57,7 @@ def read(path: Path) -> TrackLog:
     return TrackLog(info, frames)
 
 
-def categories_json(info: LogInfo) -> list[dict[str, Any]]:
+def categories_json(info: LogInfo) -> list[JsonObject]:
     """Return COCO's categories; ids are the labels, so the background is left out."""
     return [
         {"id": label, "name": name}
@@ -67,7 +66,7 @@ def categories_json(info: LogInfo) -> list[dict[str, Any]]:
     ]
 
 
-def info_json(info: LogInfo) -> dict[str, Any]:
+def info_json(info: LogInfo) -> JsonObject:
     """Return what LogInfo knows and COCO has no field for."""
     return {
         "description": info.source,
@@ -78,7 +77,7 @@ def info_json(info: LogInfo) -> dict[str, Any]:
     }
 
 
-def info_from_json(content: dict[str, Any]) -> LogInfo:
+def info_from_json(content: JsonObject) -> LogInfo:
     """Return LogInfo from `info_json`, or from the categories of somebody else's file."""
     from fractions import Fraction
 
@@ -96,9 +95,9 @@ def info_from_json(content: dict[str, Any]) -> LogInfo:
     )
 
 
-def image_json(frame: LoggedFrame) -> dict[str, Any]:
+def image_json(frame: LoggedFrame) -> JsonObject:
     """Return COCO's entry of one frame."""
-    image: dict[str, Any] = {
+    image: JsonObject = {
         "id": frame.index + 1,
         "file_name": f"{frame.index:06d}.jpg",
         "width": frame.width,
@@ -109,10 +108,10 @@ def image_json(frame: LoggedFrame) -> dict[str, Any]:
     return image | ({"suspect": True} if frame.suspect else {})
 
 
-def annotation_json(row: Row, frame: LoggedFrame, number: int) -> dict[str, Any]:
+def annotation_json(row: Row, frame: LoggedFrame, number: int) -> JsonObject:
     """Return COCO's entry of one object; `number` is its id in the file."""
     x1, y1, x2, y2 = row.box
-    item: dict[str, Any] = {
+    item: JsonObject = {
         "id": number,
         "image_id": frame.index + 1,
         "category_id": row.label,
@@ -128,7 +127,7 @@ def annotation_json(row: Row, frame: LoggedFrame, number: int) -> dict[str, Any]
     return item
 
 
-def _row(item: dict[str, Any]) -> Row:
+def _row(item: JsonObject) -> Row:
     x, y, w, h = (float(v) for v in item["bbox"])
     segmentation = item.get("segmentation")
     return Row(
@@ -141,7 +140,7 @@ def _row(item: dict[str, Any]) -> Row:
     )
 
 
-def _frames(images: list[dict[str, Any]], by_image: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
+def _frames(images: list[JsonObject], by_image: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
     for position, image in enumerate(images):
         index = int(image.get("frame", position))
         yield LoggedFrame(

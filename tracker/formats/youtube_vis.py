@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tracker.errors import FormatError
-from tracker.files import new_file, read_json
+from tracker.files import JsonObject, new_file, read_json
 from tracker.formats.coco import categories_json, info_from_json, info_json
 from tracker.formats.rows import Row, to_rows, to_tracks
 from tracker.masks import mask_to_rle, rle_to_mask
@@ -25,7 +24,7 @@ _PER_FRAME = ("segmentations", "bboxes", "areas", "scores", "predicted")
 
 def write(log: TrackLog, path: Path) -> None:
     """Write a log; the format is by track, so the RLE of all frames lie in memory at the end."""
-    tracks: dict[int, dict[str, Any]] = {}
+    tracks: dict[int, JsonObject] = {}
     times: list[float | None] = []
     for frame in log.frames:
         times += [None] * (frame.index - len(times)) + [round(frame.time, 6)]
@@ -93,7 +92,7 @@ def read(path: Path) -> TrackLog:
     return TrackLog(info, frames)
 
 
-def _rows(item: dict[str, Any]) -> Iterator[tuple[int, Row]]:
+def _rows(item: JsonObject) -> Iterator[tuple[int, Row]]:
     boxes = item.get("bboxes") or [None] * len(item["segmentations"])
     for index, (rle, box) in enumerate(zip(item["segmentations"], boxes, strict=True)):
         if rle is None and box is None:
@@ -120,7 +119,7 @@ def _rows(item: dict[str, Any]) -> Iterator[tuple[int, Row]]:
         )
 
 
-def _frames(video: dict[str, Any], rows: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
+def _frames(video: JsonObject, rows: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
     times = video.get("times") or [index / 25 for index in range(int(video["length"]))]
     for index, time in enumerate(times):
         if time is not None:

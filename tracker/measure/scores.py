@@ -24,6 +24,7 @@ from tracker.measure.truth import Sequence, holds_masks, read
 FloatArray = npt.NDArray[np.float64]
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # IoU from which a pair counts, (19,), as TrackEval's HOTA
+Figures = dict[str, Any]  # of TrackEval: its metrics by name, or what they found
 PANELS = ("HOTA", "DetA", "AssA")
 # By whether there are masks: MOTS, MOTChallenge; 0 = the file tells no class
 _NAMES = {True: {1: "car", 2: "pedestrian"}, False: {0: "object", 1: "pedestrian"}}
@@ -80,7 +81,7 @@ def evaluate(
     """
     metrics = _metrics()
     chosen = _choose(truth_files, classes)
-    raw: dict[tuple[int, str], dict[str, Any]] = defaultdict(dict)
+    raw: dict[tuple[int, str], Figures] = defaultdict(dict)
     notes: list[str] = []
     if chosen.lost:
         notes.append(
@@ -117,8 +118,8 @@ def _choose(truth_files: Mapping[str, Path], classes: Collection[int]) -> _Class
 
 
 def _score_sequence(
-    truth: Sequence, found: Sequence, chosen: _Classes, metrics: dict[str, Any]
-) -> list[tuple[int, dict[str, Any]]]:
+    truth: Sequence, found: Sequence, chosen: _Classes, metrics: Figures
+) -> list[tuple[int, Figures]]:
     """Return of each class TrackEval's figures of one sequence."""
     labels = {item.label for item in found}
     if not chosen.masks and 0 in labels - chosen.unnamed - chosen.present:
@@ -133,7 +134,7 @@ def _score_sequence(
 
 
 def _combine(
-    parts: dict[str, dict[str, Any]], metrics: dict[str, Any], *, masks: bool
+    parts: dict[str, Figures], metrics: Figures, *, masks: bool
 ) -> dict[str | None, Score]:
     """Return the scores of all sequences together, under None, and of each."""
     whole = {
@@ -143,7 +144,7 @@ def _combine(
     return {key: _to_score(part, masks=masks) for key, part in ((None, whole), *parts.items())}
 
 
-def _metrics() -> dict[str, Any]:
+def _metrics() -> Figures:
     """Return TrackEval's metrics by name; raise MissingExtraError where it is not installed."""
     try:
         with redirect_stdout(StringIO()):  # it prints settings, and what it cannot import
@@ -154,7 +155,7 @@ def _metrics() -> dict[str, Any]:
         raise MissingExtraError("tracker evaluate", "eval") from exc
 
 
-def _to_score(raw: dict[str, Any], *, masks: bool) -> Score:
+def _to_score(raw: Figures, *, masks: bool) -> Score:
     curves = {panel: 100 * np.asarray(raw["HOTA"][panel], np.float64) for panel in PANELS}
     values = {panel: float(curve.mean()) for panel, curve in curves.items()}
     numbers = raw["CLEAR"] | raw["Identity"] | raw["Count"]

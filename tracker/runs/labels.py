@@ -16,7 +16,7 @@ from tracker.config import SourceConfig, load_config, parse_stride
 from tracker.errors import ConfigError, FormatError, SinkError
 from tracker.formats import coco, jsonl
 from tracker.formats.rows import to_rows
-from tracker.files import new_file
+from tracker.files import JsonObject, new_file
 from tracker.runs.record import RunRecord
 from tracker.types import LoggedFrame
 from tracker.video.source import open_source
@@ -71,8 +71,8 @@ def export_labels(
         raise SinkError(f"{frames_folder}: cannot be made: {exc.strerror}") from exc
     log = jsonl.read(log_path)
     name = Path(uri).stem
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[JsonObject] = []
+    annotations: list[JsonObject] = []
     with closing(open_source(uri, config)) as source:
         logged = _strided(iter(log.frames), selection.every)
         wanted = next(logged, None)

@@ -6,12 +6,11 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tracker.config import CountConfig
 from tracker.count.stage import CountStage
 from tracker.count.totals import SeenObject
-from tracker.files import GrowingFile, Refresh, new_file, write_json
+from tracker.files import GrowingFile, JsonObject, Refresh, new_file, write_json
 from tracker.snapshot import FileState
 from tracker.types import Event, FrameResult
 
@@ -71,7 +70,7 @@ class CountsSink:
         self._events.sync()
         return FileState(bytes=self._events.size)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return the content of counts.json."""
         counting = self.counting
         objects = sorted(counting.totals.objects.values(), key=lambda item: item.id)

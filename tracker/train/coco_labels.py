@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from tracker.errors import FormatError
-from tracker.files import read_json
+from tracker.files import JsonObject, read_json
 from tracker.masks import rle_to_mask
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Problem, Sample
 
@@ -20,9 +20,7 @@ _LARGEST_SIDE = 1 << 16  # px of a picture
 _MOST_POINTS = 500  # of a polygon that is looked at for crossings: the test is quadratic
 
 
-def read(
-    path: Path, pictures: Path | None = None, content: dict[str, Any] | None = None
-) -> Dataset:
+def read(path: Path, pictures: Path | None = None, content: JsonObject | None = None) -> Dataset:
     """Read a COCO file; pictures lie in `pictures`, or are looked for beside the file.
 
     A crowd whose category is 0 is one of any category. `content` is what the file holds, where it
@@ -83,9 +81,7 @@ def read(
     return Dataset(samples, (BACKGROUND, *names), tuple(problems))
 
 
-def to_rle(
-    segmentation: Any, width: int, height: int
-) -> tuple[dict[str, Any] | None, list[str], bool]:
+def to_rle(segmentation: Any, width: int, height: int) -> tuple[JsonObject | None, list[str], bool]:
     """Return an object's RLE, or None; what is wrong with it; whether it cannot be used."""
     try:
         if isinstance(segmentation, dict):
@@ -141,7 +137,7 @@ def crosses_itself(polygon: npt.NDArray[np.float64]) -> bool:
     return bool((apart & apart.T).any())
 
 
-def _plain(rle: dict[str, Any]) -> dict[str, Any]:
+def _plain(rle: JsonObject) -> JsonObject:
     counts = rle["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": [int(v) for v in rle["size"]], "counts": text}
@@ -167,8 +163,8 @@ def read_categories(items: list[Any], tell: Any) -> tuple[dict[Any, int], list[s
     return labels, names
 
 
-def _by_id(items: list[Any], kind: str, tell: Any) -> dict[Any, dict[str, Any]]:
-    found: dict[Any, dict[str, Any]] = {}
+def _by_id(items: list[Any], kind: str, tell: Any) -> dict[Any, JsonObject]:
+    found: dict[Any, JsonObject] = {}
     for item in items:
         try:
             id_ = item["id"]

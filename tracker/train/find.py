@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tracker.errors import ConfigError, FormatError
-from tracker.files import read_json
+from tracker.files import JsonObject, read_json
 from tracker.train import clip_labels, coco_labels, label_images
 from tracker.train.samples import Dataset, checked, join
 
@@ -53,7 +52,7 @@ def _read(path: Path, pictures: Path | None) -> list[tuple[Dataset, bool]]:
         return [(_read_file(path, read_json(path), pictures), False)]
     if clip_labels.find_mots(path) is not None:
         return [(clip_labels.read_mots(path), False)]
-    found: list[tuple[Path, dict[str, Any]]] = []
+    found: list[tuple[Path, JsonObject]] = []
     damaged: FormatError | None = None
     for file in sorted([*path.glob("*.json"), *path.glob("annotations/*.json")]):
         # Captions and keypoints lie beside COCO's instances.
@@ -81,7 +80,7 @@ def _words(path: Path) -> list[str]:
     return re.findall(r"[a-z]+", path.stem.lower())
 
 
-def _read_file(path: Path, content: dict[str, Any], pictures: Path | None) -> Dataset:
+def _read_file(path: Path, content: JsonObject, pictures: Path | None) -> Dataset:
     if isinstance(content.get("videos"), list):
         return clip_labels.read_youtube_vis(path, pictures, content)
     return coco_labels.read(path, pictures, content)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tracker.config import TrackerConfig
 from tracker.detect.models.weights import describe, save_model
 from tracker.errors import ConfigError, SinkError
-from tracker.files import new_file
+from tracker.files import JsonObject, new_file
 from tracker.train.build import StartedModel
 from tracker.train.score import Scores
 
@@ -40,7 +40,7 @@ class Epoch:
     best: bool  # whether the model of this epoch was kept
     val_s: float  # of the validation
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return plain values; all digits, so that nothing is lost on the way back."""
         scores = self.scores
         return {
@@ -120,13 +120,13 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
 
-    def load_checkpoint(self) -> dict[str, Any]:
+    def load_checkpoint(self) -> JsonObject:
         """Read the checkpoint; raise ConfigError where there is none."""
         path = self.path / CHECKPOINT
         if not path.is_file():
             raise ConfigError(f"{self.path}: holds no {CHECKPOINT} to resume from")
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            content: JsonObject = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as exc:
             raise ConfigError(f"{path}: is damaged; start anew with --force") from exc
         return content

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from tracker.files import JsonObject
 from tracker.masks import Mask, rle_to_mask
 from tracker.types import Image
 
@@ -28,7 +28,7 @@ class Instance:
 
     id: str
     label: int  # index into the data set's categories; 0 for a crowd of any of them
-    rle: dict[str, Any] = field(repr=False)  # COCO RLE of the whole picture
+    rle: JsonObject = field(repr=False)  # COCO RLE of the whole picture
     crowd: bool = False
 
     @property
