@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tracker.config import OutputConfig
 from tracker.masks import Mask
 from tracker.snapshot import TrailState
-from tracker.types import FrameResult, Image, LineCount
+from tracker.types import FrameResult, Image, LineCount, Tracks
 
 Color = tuple[int, int, int]
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -80,11 +80,14 @@ class Annotator:
         if self._config.panel:
             pen.panel(self._panel_lines(result, unique or {}, lines))
         if self._config.labels:
-            for row in np.argsort(tracks.boxes[:, 3], kind="stable").tolist():  # near ones on top
-                name = self._categories[int(tracks.labels[row])]
-                text = f"#{tracks.ids[row]} {name} {tracks.scores[row]:.2f}"
-                pen.label(text, tracks.boxes[row], colors[row])
+            self._label(pen, tracks, colors)
         return image
+
+    def _label(self, pen: _Pen, tracks: Tracks, colors: Sequence[Color]) -> None:
+        for row in np.argsort(tracks.boxes[:, 3], kind="stable").tolist():  # near ones on top
+            name = self._categories[int(tracks.labels[row])]
+            text = f"#{tracks.ids[row]} {name} {tracks.scores[row]:.2f}"
+            pen.label(text, tracks.boxes[row], colors[row])
 
     def state(self) -> tuple[tuple[TrailState, ...], tuple[int, int] | None]:
         """Return the trails and the size of their frames, px: all that `restore` needs."""

@@ -200,33 +200,42 @@ def _checked(frame: int) -> int:
 
 def _from_coco(reader: _Reader) -> dict[int, list[_Found]]:
     path, content = reader.path, read_json_value(reader.path)
-    order: dict[int, int] | None = None
+    order: dict[int, int] = {}
     if isinstance(content, dict):
-        try:
-            ids = sorted(int(image["id"]) for image in content.get("images") or ())
-        except (KeyError, TypeError, ValueError) as exc:
-            raise FormatError(f"{path}: images are malformed: {exc!r}") from exc
-        order = {image: index for index, image in enumerate(ids)} if ids else None
+        order = _order_of(path, content)
         content = content.get("annotations")
     if not isinstance(content, list):
         raise FormatError(f"{path}: must hold a list of COCO results")
     by_image: dict[int, list[_Found]] = defaultdict(list)
     for number, item in enumerate(content):
         try:
-            x, y, w, h = (float(v) for v in item["bbox"])
-            rle = item.get("segmentation") or None
-            if rle is not None and not isinstance(rle, dict):
-                raise ValueError("segmentation must be RLE, polygons are not read")
-            score, label = reader.score(item.get("score", 1.0)), int(item["category_id"])
             image = int(item["image_id"])
-            if image < 0 or (order is not None and image not in order):
+            if image < 0 or (order and image not in order):
                 raise ValueError(f"image_id {image} is none of the images")
-            by_image[image].append(_Found((x, y, x + w, y + h), score, label, rle))
+            by_image[image].append(_from_result(item, reader))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             why = f"has no {exc}" if isinstance(exc, KeyError) else str(exc)
             raise FormatError(f"{path}: result {number} (from 0): {why}") from exc
     first = 0 if 0 in by_image else 1
     return {order[k] if order else k - first: items for k, items in by_image.items()}
+
+
+def _order_of(path: Path, content: JsonObject) -> dict[int, int]:
+    """Return the index of each image of a COCO file; raise FormatError."""
+    try:
+        ids = sorted(int(image["id"]) for image in content.get("images") or ())
+    except (KeyError, TypeError, ValueError) as exc:
+        raise FormatError(f"{path}: images are malformed: {exc!r}") from exc
+    return {image: index for index, image in enumerate(ids)}
+
+
+def _from_result(item: JsonObject, reader: _Reader) -> _Found:
+    x, y, w, h = (float(v) for v in item["bbox"])
+    rle = item.get("segmentation") or None
+    if rle is not None and not isinstance(rle, dict):
+        raise ValueError("segmentation must be RLE, polygons are not read")
+    score, label = reader.score(item.get("score", 1.0)), int(item["category_id"])
+    return _Found((x, y, x + w, y + h), score, label, rle)
 
 
 def _frames(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from tracker.formats import coco, jsonl
 from tracker.formats.rows import to_rows
 from tracker.files import JsonObject, new_file
 from tracker.runs.record import RunRecord
-from tracker.types import LoggedFrame
+from tracker.types import Frame, LoggedFrame
 from tracker.video.source import open_source
 from tracker.video.still import write_picture
 
@@ -64,42 +64,21 @@ def export_labels(
         raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
     uri, config = _source_of(run, video)
     good = _good_tracks(log_path, selection)
-    frames_folder = output / "frames"
     try:
-        frames_folder.mkdir(parents=True, exist_ok=True)
+        (output / "frames").mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise SinkError(f"{frames_folder}: cannot be made: {exc.strerror}") from exc
+        raise SinkError(f"{output / 'frames'}: cannot be made: {exc.strerror}") from exc
     log = jsonl.read(log_path)
     name = Path(uri).stem
     images: list[JsonObject] = []
     annotations: list[JsonObject] = []
     with closing(open_source(uri, config)) as source:
         logged = _strided(iter(log.frames), selection.every)
-        wanted = next(logged, None)
-        for frame in source:
-            if wanted is None:
-                break
-            if frame.index < wanted.index:
-                continue
-            if (frame.index, frame.width, frame.height) != (
-                wanted.index,
-                wanted.width,
-                wanted.height,
-            ):
-                raise FormatError(f"{uri}: is not the video of {run}: frame {wanted.index} differs")
-            file_name = f"{name}-{frame.index:06d}.jpg"
-            write_picture(frames_folder / file_name, frame.image)
-            images.append(
-                coco.image_json(wanted) | {"file_name": f"frames/{file_name}", "video": name}
-            )
-            for row in to_rows(wanted.tracks):
-                if row.mask is None or not row.mask.area or not (selection.unsure or good[row.id]):
-                    continue
-                item = coco.annotation_json(row, wanted, len(annotations) + 1)
-                annotations.append(item | {"iscrowd": int(not good[row.id])})
-            wanted = next(logged, None)
-    if wanted is not None:
-        raise FormatError(f"{uri}: is not the video of {run}: it ends before frame {wanted.index}")
+        for frame, wanted in _together(source, logged, f"{uri}: is not the video of {run}"):
+            file_name = f"frames/{name}-{frame.index:06d}.jpg"
+            write_picture(output / file_name, frame.image)
+            images.append(coco.image_json(wanted) | {"file_name": file_name, "video": name})
+            annotations += _annotations(wanted, good, selection, len(annotations) + 1)
     path = output / "labels.json"
     content = {
         "info": coco.info_json(log.info),
@@ -111,6 +90,40 @@ def export_labels(
         json.dump(content, file)
     objects = sum(not item["iscrowd"] for item in annotations)
     return Labels(path, len(images), objects, sum(good.values()), len(good) - sum(good.values()))
+
+
+def _together(
+    frames: Iterable[Frame], logged: Iterator[LoggedFrame], wrong: str
+) -> Iterator[tuple[Frame, LoggedFrame]]:
+    """Yield each logged frame with its picture; raise FormatError where the two do not fit."""
+    wanted = next(logged, None)
+    for frame in frames:
+        if wanted is None:
+            return
+        if frame.index < wanted.index:
+            continue
+        size = (frame.width, frame.height)
+        if frame.index != wanted.index or size != (wanted.width, wanted.height):
+            raise FormatError(f"{wrong}: frame {wanted.index} differs")
+        yield frame, wanted
+        wanted = next(logged, None)
+    if wanted is not None:
+        raise FormatError(f"{wrong}: it ends before frame {wanted.index}")
+
+
+def _annotations(
+    frame: LoggedFrame, good: dict[int, bool], selection: Selection, first: int
+) -> list[JsonObject]:
+    """Return the objects of a frame; those that are not good are crowds, or left out."""
+    rows = [
+        row
+        for row in to_rows(frame.tracks)
+        if row.mask is not None and row.mask.area and (selection.unsure or good[row.id])
+    ]
+    return [
+        coco.annotation_json(row, frame, number) | {"iscrowd": int(not good[row.id])}
+        for number, row in enumerate(rows, first)
+    ]
 
 
 def _good_tracks(path: Path, selection: Selection) -> dict[int, bool]:

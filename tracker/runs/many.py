@@ -191,24 +191,29 @@ def choose_folders(
     Raises ConfigError where it cannot be.
     """
     named = resume or output
-    together = resume and not (resume / "run.toml").exists() and any(resume.glob("*/run.toml"))
-    if named is not None and len(videos) == 1 and not together:
+    is_run = resume is not None and (resume / "run.toml").exists()
+    holds_runs = resume is not None and not is_run and any(resume.glob("*/run.toml"))
+    if named is not None and len(videos) == 1 and not holds_runs:
         return [named]
-    if resume and (resume / "run.toml").is_file():
+    if is_run:
         raise ConfigError(
             f"{resume}: is the folder of one run; with several videos --resume takes the folder "
             "in which their run folders are"
         )
-    parent = named or Path("runs")
     chosen: list[Path] = []
     for uri in videos:
-        name = folder_name(uri)
-        folder, number = parent / name, 1
-        while folder in chosen or (named is None and not replace and folder.exists()):
-            number += 1
-            folder = parent / f"{name}-{number}"
-        chosen.append(folder)
+        taken = chosen if named is not None or replace else [*chosen, *Path("runs").glob("*")]
+        chosen.append(_free((named or Path("runs")) / folder_name(uri), taken))
     return chosen
+
+
+def _free(folder: Path, taken: Sequence[Path]) -> Path:
+    """Return a folder that is not taken: itself, or with the next number behind its name."""
+    free, number = folder, 1
+    while free in taken:
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
 
 
 def folder_name(uri: str) -> str:

@@ -196,7 +196,6 @@ class VideoWriter:
     def _copy(self, old: Path) -> None:
         """Take over the pictures and the sound of what a run left; raise SinkError."""
         self._container.start_encoding()
-        wanted, end = self._frames, Fraction(self._last_tick, _CLOCK)
         with av.open(f"file:{old.absolute()}") as source:  # a name may look like a protocol
             video = source.streams.video[0]
             before, now = (
@@ -206,24 +205,26 @@ class VideoWriter:
                 raise SinkError(f"{self.path}: cannot be continued: the encoder is another now")
             # As the encoder gives them: the muxer would take lengths for start codes.
             unpacked = BitStreamFilterContext("h264_mp4toannexb", video)
-            sound = source.streams.audio[0] if self._audio and source.streams.audio else None
-            try:
-                for packet in source.demux([one for one in (video, sound) if one]):
-                    if packet.pts is None or packet.time_base is None:
-                        continue
-                    if packet.stream.type == "video" and self._muxed < wanted:
-                        for plain in unpacked.filter(packet):
-                            plain.stream = self._stream
-                            self._mux(plain)
-                    elif self._audio and packet.stream.type == "audio":
-                        kept = packet.pts * packet.time_base < end
-                        self._audio.take(packet) if kept else None
-            except av.error.FFmpegError:  # it was cut in the middle of a write
-                pass
-        if self._muxed < wanted:
+            sound = source.streams.audio[:1] if self._audio else ()
+            with suppress(av.error.FFmpegError):  # it was cut in the middle of a write
+                for packet in source.demux([video, *sound]):
+                    self._take_over(packet, unpacked)
+        if self._muxed < self._kept:
             raise SinkError(
-                f"{self.path}: cannot be continued: {self._muxed} of {wanted} frames are left"
+                f"{self.path}: cannot be continued: {self._muxed} of {self._kept} frames are left"
             )
+
+    def _take_over(self, packet: Any, unpacked: BitStreamFilterContext) -> None:
+        """Take over one packet of what a run left, if it lies before where the run goes on."""
+        if packet.pts is None or packet.time_base is None:
+            return
+        is_before = packet.pts * packet.time_base < Fraction(self._last_tick, _CLOCK)
+        if packet.stream.type == "video" and self._muxed < self._kept:
+            for plain in unpacked.filter(packet):
+                plain.stream = self._stream
+                self._mux(plain)
+        elif self._audio and packet.stream.type == "audio" and is_before:
+            self._audio.take(packet)
 
     def _mux(self, packet: Any) -> None:
         """Write a picture; a key frame sends all before it to the disk."""
