@@ -120,12 +120,13 @@ class WideSource(FakeSource):
     ],
     ids=["source", "associator", "sink", "detector"],
 )
-def test_a_lane_that_fails_ends_alone(bad, said):
+def test_a_lane_that_fails_ends_alone(bad, said, caplog):
     """Though two of the sources would never end by themselves."""
     sinks, broken = [Collect(), Collect()], bad()
     lanes = [lane(FakeSource(60), sinks[0]), broken, lane(FakeSource(90), sinks[1])]
     run(lanes, as_detector(PickyDetector()), batch_size=4)
     assert said in str(broken.error)
+    assert [line for line in caplog.messages if "the other lanes go on" in line]
     assert broken.sinks[0].closed == 1
     assert [len(sink.seen) for sink in sinks] == [60, 90]
     assert lanes[0].error is lanes[2].error is None

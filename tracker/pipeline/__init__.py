@@ -11,15 +11,18 @@ in the same groups whatever the other lanes do, so that a lane's results are tho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any
 
-from tracker.errors import SourceError
+from tracker.errors import SourceError, explain
 from tracker.pipeline.lanes import Lane, RunStats, Stage
 from tracker.pipeline.threads import End, Flow, Tracked, span
 from tracker.types import FrameResult
 from tracker.types.stages import Associator, Counting, Detector, Sink, Source, as_detector
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Lane", "RunStats", "Stage", "run", "run_one", "span", "stream"]
 
@@ -43,7 +46,10 @@ def run(
     try:
         with Flow(lanes, detector, batch_size) as flow:
             for item in flow.steps():
-                _take(lanes[item.lane], item, flow, should_stop)
+                lane = lanes[item.lane]
+                if not lane.ended:
+                    _take(lane, item, flow, should_stop)
+                    _tell_end(lane, lanes)
                 if should_stop() or all(lane.ended for lane in lanes):
                     break
     except BaseException as exc:
@@ -58,8 +64,6 @@ def run(
 
 def _take(lane: Lane, item: Tracked | End, flow: Flow, should_stop: Callable[[], bool]) -> None:
     """Take in what comes of a lane: a frame, or its end."""
-    if lane.ended:
-        return
     if isinstance(item, End):
         # A silent camera that somebody wants to end does so by its time-out.
         wanted = isinstance(item.error, SourceError) and lane.source.info.live and should_stop()
@@ -71,6 +75,12 @@ def _take(lane: Lane, item: Tracked | End, flow: Flow, should_stop: Callable[[],
     except Exception as exc:
         flow.stop(item.lane)
         lane.end(exc)
+
+
+def _tell_end(lane: Lane, lanes: Sequence[Lane]) -> None:
+    """Say at once what ended a lane while others go on: they may do so for long."""
+    if lane.error and not all(other.ended for other in lanes):
+        log.warning("%s; the other lanes go on", explain(lane.error))
 
 
 def run_one(
