@@ -60,7 +60,6 @@ class Flow:
         self._stack = ExitStack()
         self._queues: list[deque[_Step | End]] = [deque() for _ in lanes]
         self._groups: list[list[_Step]] = [[] for _ in lanes]  # of which a batch is made
-        self._over = [False] * len(lanes)
 
     def __enter__(self) -> Flow:
         self._detector.reset()
@@ -78,7 +77,6 @@ class Flow:
 
     def stop(self, number: int) -> None:
         """Let one lane come to an end."""
-        self._over[number] = True
         self._decoded.stop(number)
 
     def steps(self) -> Iterator[Tracked | End]:
