@@ -56,8 +56,8 @@ class Checkpointer:
     ) -> None:
         """Begin after `done` frames.
 
-        `sinks` gives their states, `durable` the number of frames that a kill can no longer take (None for all),
-        `check` raises SinkError where the folder is another run's by now.
+        `sinks` gives their states, `durable` the number of frames that a kill can no longer take
+        (None for all); `check` raises SinkError where the folder is another run's by now.
         """
         self._path, self._made, self._sinks = path, made, sinks
         self._durable, self._check, self._every_s = durable, check, every_s
@@ -115,7 +115,9 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     made, snapshot = checkpoint.made, checkpoint.snapshot
     head = {"format": FORMAT, "version": VERSION, "frames": snapshot.frames if snapshot else 0}
     said = json.dumps(head, separators=(",", ":"))
-    text = f'{said[:-1]},"made":{_dump(made)},"snapshot":{_dump(snapshot) if snapshot else "null"}}}'
+    text = (
+        f'{said[:-1]},"made":{_dump(made)},"snapshot":{_dump(snapshot) if snapshot else "null"}}}'
+    )
     with new_file(path, durable=True) as file:
         file.write(f'{text[:-1]}{_SEAL}{_digest(text)}"}}\n')
 

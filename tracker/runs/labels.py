@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tracker.config import SourceConfig, load_config, parse_stride
 from tracker.errors import ConfigError, FormatError, SinkError
+from tracker.files import JsonObject, new_file
 from tracker.formats import coco, jsonl
 from tracker.formats.rows import to_rows
-from tracker.files import JsonObject, new_file
 from tracker.runs.record import RunRecord
 from tracker.types import Frame, LoggedFrame
 from tracker.video.source import open_source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -290,9 +290,7 @@ class OpenRun:
             self._keeper.advance()
         return self._write_report(error)
 
-    def _write_report(
-        self, error: BaseException | None = None, *, running: bool = False
-    ) -> Report:
+    def _write_report(self, error: BaseException | None = None, *, running: bool = False) -> Report:
         report = to_report(
             self._uri,
             self._made.source,
