@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tracker.boxes import box_iou
 from tracker.config import OutputConfig
 from tracker.drawing import Annotator
 from tracker.errors import MissingExtraError
+from tracker.files import new_file
 from tracker.masks import Mask
 from tracker.train.records import Epoch
 from tracker.train.samples import Dataset, Sample, read_picture
@@ -56,9 +56,8 @@ def draw_curves(path: Path, epochs: Sequence[Epoch]) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    path.write_bytes(picture.getvalue())
+    with new_file(path, "wb") as file:
+        figure.savefig(file, format="png")
 
 
 def draw_sheet(path: Path, data: Dataset, found: Mapping[int, Detections]) -> None:

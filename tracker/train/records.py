@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,10 +114,8 @@ class Folder:
 
     def save_checkpoint(self, content: Mapping[str, Any]) -> None:
         """Write the checkpoint; the old one stays until the new one is on the disk."""
-        with new_file(self.path / CHECKPOINT, "wb") as file:
+        with new_file(self.path / CHECKPOINT, "wb", durable=True) as file:
             torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
 
     def load_checkpoint(self) -> JsonObject:
         """Read the checkpoint; raise ConfigError where there is none."""

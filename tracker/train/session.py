@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, SinkError
+from tracker.files import new_file
 from tracker.train.build import build_model
 from tracker.train.find import fingerprint, read_data
 from tracker.train.loop import Hooks, Trainer, start_fabric
@@ -179,10 +180,8 @@ def _make_folder(output: Path, config: TrainConfig) -> None:
         output.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (output / name).unlink(missing_ok=True)
-        (output / SETTINGS).write_text(
-            "# A training of Tracker; repeat it with: tracker train --config train.toml\n"
-            + config.to_toml(),
-            encoding="utf-8",
-        )
     except OSError as exc:
         raise SinkError(f"{output}: cannot be written: {exc.strerror}") from exc
+    with new_file(output / SETTINGS) as file:
+        file.write("# A training of Tracker; repeat it with: tracker train --config train.toml\n")
+        file.write(config.to_toml())

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 
 from tracker.errors import SinkError
+from tracker.files import new_file
 from tracker.types import Image
 from tracker.video.picture import reason
 
@@ -34,6 +35,7 @@ def write_picture(path: Path, image: Image) -> None:
             frame = frame.reformat(format=pixels, dst_color_range="JPEG")
         frame.pts = 0
         packets = [*context.encode(frame), *context.encode(None)]  # type: ignore[attr-defined]
-        path.write_bytes(b"".join(bytes(packet) for packet in packets))
     except (OSError, av.FFmpegError) as exc:
         raise SinkError(f"{path}: cannot be written: {reason(exc)}") from exc
+    with new_file(path, "wb") as file:
+        file.write(b"".join(bytes(packet) for packet in packets))

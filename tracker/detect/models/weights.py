@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tracker.errors import ModelError, SinkError
+from tracker.errors import ModelError
+from tracker.files import new_file
 
 FORMAT = "mask-tracker-model"
 VERSION = 1
@@ -130,12 +131,8 @@ def save_model(
         "norm_epsilon": json.dumps(info.norm_epsilon),
         "card": json.dumps(info.card),
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(safetensors.torch.save(tensors, metadata))
-        part.replace(path)
-    except OSError as exc:
-        raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
+    with new_file(path, "wb") as file:
+        file.write(safetensors.torch.save(tensors, metadata))
 
 
 def apply_info(module: nn.Module, info: ModelInfo) -> None:
