@@ -500,3 +500,60 @@ def test_an_old_checkpoint_is_refused_with_a_sentence(tmp_path):
             "a.mp4", load_config(None), run, get_detector=stubbed.BlankDetector, resume=True
         )
     shutil.rmtree(run)
+
+
+# ---- what a second reading found ------------------------------------------------------------
+
+
+def test_a_model_that_finds_nothing_may_have_masks_of_any_size(tmp_path):
+    nothing = "(lambda f: {k: v[:0] for k, v in f.items()} | {'masks': torch.zeros(0, 1, 28, 28)})"
+    detector = MaskRCNNDetector(own_model(tmp_path, nothing))
+    assert len(detector.detect([scenes.Frame(0, 0.0, picture())])[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("1,1,10,10,5,5,1,4,0,1\n", [4]),  # VisDrone: the eighth field is the class
+        ("1,-1,10,10,5,5,0.9,1,car\n", [1]),
+        ("\ufeff# made by hand\n1 -1 10 10 5 5 0.9\n", [1]),
+    ],
+)
+def test_detections_as_people_write_them(tmp_path, text, labels):
+    from tracker.formats.detections import read
+
+    (tmp_path / "det.txt").write_text(text, encoding="utf-8")
+    found = next(iter(read(tmp_path / "det.txt", 10.0).frames)).detections
+    assert found.labels.tolist() == labels
+
+
+def test_a_log_of_another_ending_is_read_as_the_runs_own(tracker, tmp_path):
+    get_format("jsonl").write(get_format("jsonl").read(a_log(tmp_path)), tmp_path / "tracks.bak")
+    out = tmp_path / "out.txt"
+    assert tracker("export", tmp_path / "tracks.bak", "--to", "mot", "-o", out)[0] == 0
+    assert out.read_text().startswith("1,1,")
+
+
+def a_log(tmp_path):
+    head = '{"format":"mask-tracker-tracks","version":1,"width":9,"height":9,"categories":["a"]}'
+    track = '{"id":1,"label":0,"score":0.5,"box":[1,2,3,4],"detection":0}'
+    path = tmp_path / "tracks.jsonl"
+    path.write_text(f'{head}\n{{"frame":0,"time":0,"tracks":[{track}]}}\n')
+    return path
+
+
+def test_a_codec_that_may_hide_pictures_is_decoded(tmp_path, monkeypatch):
+    """Of VP8 a packet need not show a picture: packets tell no numbers."""
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(60):
+            frame = av.VideoFrame.from_ndarray(picture() + k, format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    file = VideoFile(path, name="a.webm", config=SourceConfig())
+    file.skip_to(lambda index, _: index >= 50)
+    assert file._start is None
+    file.close()

@@ -102,7 +102,7 @@ class MaskRCNNDetector:
     def sizes(self) -> tuple[int, int] | None:
         """The model's min_size and max_size, px; None where it has none."""
         transform = transform_of(self._module)
-        if transform is None or transform.fixed_size:
+        if transform is None or getattr(transform, "fixed_size", None):
             return None
         return int(transform.min_size[-1]), int(transform.max_size)
 

@@ -9,7 +9,8 @@ import torch
 from tracker.config import DetectorConfig
 from tracker.detect.hardware import available_cores, find_device
 from tracker.detect.models.builders import kept_labels, load_model
-from tracker.detect.results import found_in, to_detections
+from tracker.detect.results import AnswerError, found_in, to_detections
+from tracker.errors import ModelError
 from tracker.types import Detections, Frame
 from tracker.types.stages import DetectorInfo
 
@@ -47,4 +48,8 @@ class ReferenceDetector:
         with torch.inference_mode():
             found = found_in(self._module([pixels.to(self.device)])[0])
         classes = len(self.categories)
-        return to_detections(found, frame.width, frame.height, self.config, self._kept, classes)
+        size = (frame.width, frame.height)
+        try:
+            return to_detections(found, *size, self.config, self._kept, classes)
+        except AnswerError as exc:
+            raise ModelError(f"{self.model.name}: {exc}") from exc

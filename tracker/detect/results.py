@@ -95,7 +95,7 @@ def _to_masks(
         raise AnswerError("masks are not finite")
     if found.maps is not None:
         return tuple((place_masks if exact else paste_masks)(maps, boxes, width, height))
-    if maps.shape[1:] != (height, width):
+    if len(rows) and maps.shape[1:] != (height, width):
         size = "x".join(map(str, reversed(maps.shape[1:])))
         raise AnswerError(f"masks are {size} px and the picture {width}x{height}")
     return tuple(Mask(0, 0, m.numpy()).tight() for m in maps >= THRESHOLD)

@@ -6,8 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from tracker.errors import FormatError
-from tracker.files import read_lines
+from tracker.files import read_json, read_lines
 from tracker.types import TrackLog
 
 
@@ -39,21 +38,27 @@ def get_format(name: str) -> Format:
     return cast(Format, importlib.import_module(FORMATS[name]))
 
 
+def is_log(path: Path) -> bool:
+    """Whether a file is a log with times, and not bare text, by its ending and its first line."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return "frame" in next((text for _, text in read_lines(path)), "").split(",")
+    return suffix in (".jsonl", ".json", ".parquet")
+
+
 def open_log(path: Path) -> TrackLog:
     """Read a log of any of the formats; what it is, its name and content tell. Raises FormatError.
 
-    Formats that know no times get 25 frames a second.
+    Formats that know no times get 25 frames a second; what tells nothing is read as tracks.jsonl.
     """
     suffix = path.suffix.lower()
-    names = {".jsonl": "jsonl", ".part": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-    if suffix in names:
-        return get_format(names[suffix]).read(path)
+    if suffix == ".parquet" or (suffix == ".csv" and is_log(path)):
+        return get_format(suffix.lstrip(".")).read(path)
     if suffix == ".json":
-        with path.open("rb") as file:
-            is_vis = b'"videos"' in file.read(1 << 16)
+        content = read_json(path)
+        is_vis = "videos" in content and "images" not in content
         return get_format("youtube-vis" if is_vis else "coco").read(path)
-    if suffix != ".txt":
-        raise FormatError(f"{path}: its ending tells none of {', '.join(FORMATS)}")
-    fields = next((text.split() for _, text in read_lines(path) if text.strip()), [])
-    holds_rle = len(fields) == 6 and not fields[5].replace(".", "").isdecimal()
-    return get_format("mots" if holds_rle else "mot").read(path)
+    if suffix not in (".txt", ".csv"):
+        return get_format("jsonl").read(path)
+    mots = importlib.import_module(FORMATS["mots"])
+    return cast(Format, mots if mots.holds_masks(path) else get_format("mot")).read(path)

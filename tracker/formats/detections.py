@@ -128,7 +128,9 @@ def read(
     head = _head(path)
     first_line = head.partition("\n")[0]
     if head.startswith("{") and '"format"' in first_line:
-        return _from_log(path, FORMAT if FORMAT in first_line else jsonl.FORMAT)
+        return _from_log(
+            path, FORMAT if f'"format":"{FORMAT}"' in first_line.replace(" ", "") else jsonl.FORMAT
+        )
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
     if head.startswith(("[", "{")):
@@ -175,10 +177,10 @@ def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
 def _from_mots(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
     for number, text in read_lines(reader.path):
-        if not text.strip():
+        fields = text.lstrip("\ufeff").split()
+        if not fields or fields[0].startswith("#"):
             continue
         try:
-            fields = text.split()
             if len(fields) != 10:
                 what = "frame x y w h score class H W rle"
                 raise ValueError(f"must be {what}, got {len(fields)} fields")

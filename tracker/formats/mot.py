@@ -29,7 +29,8 @@ class Line(NamedTuple):
     id: int  # -1 = a detection of nobody's
     box: tuple[float, float, float, float]  # xyxy px
     score: float = 1.0  # of ground truth: 0 = not to be considered
-    label: int | None = None  # None where the line tells no class
+    label: int | None = None  # the eighth field; None where there is none, or a negative one
+    has_class: bool = False  # in ten fields the last three may be a place in the world (MOT15)
     visible: bool = True
     fields: int = 6  # that the line has
 
@@ -57,8 +58,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
     Ground truth, results and detections alike.
     """
     for number, text in read_lines(path):
-        text = text.lstrip("\ufeff")
-        if not text.strip() or text.startswith("#"):
+        text = text.lstrip("\ufeff").strip()
+        if not text or text.startswith("#"):
             continue
         try:
             yield number, _parse(text)
@@ -69,7 +70,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
 def _parse(text: str) -> Line:
     fields = text.replace(",", " ").split()
     try:
-        frame, id_, x, y, w, h, *rest = (float(field) for field in fields)
+        frame, id_, x, y, w, h, *rest = (float(field) for field in fields[:7])
     except ValueError:
         raise ValueError(
             f"must be numbers: frame,id,x,y,w,h and so on, got {text.strip()!r:.80}"
@@ -82,24 +83,27 @@ def _parse(text: str) -> Line:
         raise ValueError(f"id must be a whole number, got {id_:g}")
     if w < 0 or h < 0:
         raise ValueError(f"width and height must not be negative, got {w:g} x {h:g}")
+    rest += [_number(field) for field in fields[7:]]
+    classes = len(rest) in (2, 3) or (len(rest) == 4 and rest[2:] == [-1, -1])
     return Line(
         frame=check_frame(int(frame) - 1),
         id=int(id_),
         box=(x, y, x + w, y + h),
         score=rest[0] if rest else 1.0,
-        label=_label(rest),
+        label=int(rest[1]) if len(rest) > 1 and rest[1] >= 0 else None,
+        has_class=classes,
         visible=len(rest) < 3 or bool(rest[2]),
         fields=len(fields),
     )
 
 
-def _label(rest: list[float]) -> int | None:
-    """Return the class, from the fields behind the box.
-
-    In ten fields the last three are MOT15's place in the world, which is no class.
-    """
-    has_class = len(rest) in (2, 3) or (len(rest) == 4 and rest[2:] == [-1, -1])
-    return int(rest[1]) if has_class and rest[1] >= 0 else None
+def _number(text: str) -> float:
+    """Return a field behind the score; -1 for what is no number, as the name of a class."""
+    try:
+        value = float(text)
+    except ValueError:
+        return -1.0
+    return value if math.isfinite(value) else -1.0
 
 
 def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:

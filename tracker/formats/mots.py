@@ -8,6 +8,7 @@ times, scores and names have no place in it. Source: vision.rwth-aachen.de/page/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -91,11 +92,18 @@ def _foot(tracks: Tracks, row: int) -> int:
     return mask.box[3] if mask is not None else 0
 
 
+def holds_masks(path: Path) -> bool:
+    """Tell MOTS from MOTChallenge text by the first line: five whole numbers and no sixth."""
+    lines = (text.lstrip("\ufeff").strip() for _, text in read_lines(path))
+    first = next((text for text in lines if text and not text.startswith("#")), "")
+    return bool(re.fullmatch(r"(\d+\s+){5}(?![\d.,eE+-]+$)\S+", first))
+
+
 def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the number of each line and what it says; raise FormatError that names both."""
     for number, text in read_lines(path):
         fields = text.lstrip("\ufeff").split()
-        if not fields:
+        if not fields or fields[0].startswith("#"):
             continue
         if len(fields) != 6 or not all(field.isdecimal() for field in fields[:5]):
             what = f"must be frame id class height width rle, got {text!r:.80}"

@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracker.errors import ConfigError, FormatError, MissingExtraError
+from tracker.formats import is_log
+from tracker.formats.mots import holds_masks
 from tracker.measure.preparing import mix_ups, prepare
-from tracker.measure.truth import Sequence, holds_masks, read
+from tracker.measure.truth import Sequence, read
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -105,7 +107,7 @@ def evaluate(
 
 def _choose(truth_files: Mapping[str, Path], classes: Collection[int]) -> _Classes:
     """Look at the truth's classes; raise ConfigError where one that is asked for is not there."""
-    masks = any(holds_masks(path) for path in truth_files.values())
+    masks = any(not is_log(path) and holds_masks(path) for path in truth_files.values())
     first_look = (read(path, masks=masks, decode=False) for path in truth_files.values())
     counted = {item.label for truth in first_look for item in truth if item.counted}
     distractors = frozenset() if masks else _DISTRACTORS - set(classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tracker.errors import FormatError
-from tracker.files import read_lines
-from tracker.formats import mot, mots, open_log
+from tracker.formats import is_log, mot, mots, open_log
 from tracker.formats.mots import without_overlap
 from tracker.masks import Mask, Rle, intersection, rle_to_mask
 from tracker.types import LoggedFrame
@@ -61,8 +59,9 @@ class Sequence:
         """Take in a line of MOTChallenge text."""
         if line.id < 0:
             raise ValueError(f"id must not be negative, got {line.id}")
+        label = (line.label or 0) if line.has_class else 0
         counted = line.fields < 7 or int(line.score) != 0
-        self.add(line.frame, Object(line.id, line.label or 0, line.box, counted=counted))
+        self.add(line.frame, Object(line.id, label, line.box, counted=counted))
 
     def add_mask(self, line: mots.Line, *, decode: bool) -> None:
         """Take in a line of MOTS text."""
@@ -94,7 +93,7 @@ def read(path: Path, *, masks: bool, decode: bool = True) -> Sequence:
     Raises FormatError that names file and line.
     """
     sequence = Sequence(path, masks)
-    if path.suffix in (".jsonl", ".json", ".csv", ".parquet"):
+    if is_log(path):
         log = open_log(path)
         names = dict(enumerate(log.info.categories))
         for frame in log.frames:
@@ -109,9 +108,3 @@ def read(path: Path, *, masks: bool, decode: bool = True) -> Sequence:
         except (ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc
     return sequence
-
-
-def holds_masks(path: Path) -> bool:
-    """Tell MOTS from MOTChallenge text by the first line: five whole numbers and no sixth."""
-    first = next((text for _, text in read_lines(path) if text.strip()), "")
-    return bool(re.fullmatch(r"\s*(\d+\s+){5}(?![\d.]+\s*$)\S+\s*", first))

@@ -287,7 +287,7 @@ class VideoFile:
         Packets that had been read at the mark `known` have been counted before.
         """
         flushed, in_a_row = False, 0
-        self._known = known
+        self._known, self._again = known, 0
         for packet in self.packets():
             flushed |= not packet.size
             self._count(packet)

@@ -8,6 +8,7 @@ and as a piece of work for another machine.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Pictures = Iterator["av.VideoFrame | None"]
 _FEWEST = 32  # frames before a start that are worth a search
+_CODECS = {"h264", "hevc", "vp9", "av1"}  # of which every packet shows one picture
 _INDEXED = {"mov", "mp4", "matroska", "webm"}  # whose every packet tells the time of its picture
 
 
@@ -107,7 +109,8 @@ def places(file: VideoFile) -> Iterator[Place]:
     of one time. A picture is shown no earlier than it is decoded, so those before are in order.
     """
     first = file.head[-1]
-    told = isinstance(file.path, Path) and first is not None
+    codec = file.stream.codec_context.name
+    told = isinstance(file.path, Path) and any(codec.startswith(name) for name in _CODECS)
     if not told or first is None or _INDEXED.isdisjoint(file.container.format.name.split(",")):
         return
     report = SourceReport(declared_frames=file.report.declared_frames)
@@ -129,13 +132,16 @@ def _shown(container: av.container.InputContainer, stream: int) -> Iterator[tupl
     number = 0
     try:
         for packet in container.demux(container.streams[stream]):
-            if packet.size and (packet.pts is None or packet.dts is None or packet.is_corrupt):
+            # Behind a cut (an edit list, a first packet that is no key) only decoding tells.
+            odd = packet.pts is None or packet.is_corrupt or packet.is_discard
+            if packet.size and (odd or (not number and not packet.is_keyframe)):
                 return
-            while waiting and (packet.dts is None or waiting[0][0] < packet.dts):
+            bound = packet.dts if packet.size else math.inf
+            while waiting and bound is not None and waiting[0][0] < bound:
                 yield heapq.heappop(waiting)
             number += bool(packet.size)
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                heapq.heappush(waiting, (packet.pts, number))  # else an edit list leaves it out
+            if packet.size and packet.pts is not None:
+                heapq.heappush(waiting, (packet.pts, number))
     except (av.error.FFmpegError, OSError, IndexError):
         return
 
@@ -149,7 +155,9 @@ def find_time(file: VideoFile, mark: SourceMark) -> Pictures | None:
     try:
         file.container.seek(mark.pts, stream=file.stream, backward=True)
         pictures = file.decode(mark)
-        for picture in pictures:
+        for number, picture in enumerate(pictures):
+            if picture is not None and not number and not picture.key_frame:
+                return None  # the container called a key what is none
             if picture is None or picture.pts is None or picture.pts > mark.pts:
                 return None
             if picture.pts == mark.pts:
@@ -173,15 +181,20 @@ def _by_count(file: VideoFile, mark: SourceMark) -> Pictures | None:
     number = -1
     for picture in pictures:
         number += picture is not None
-        if picture is not None and number == mark.index:
-            if not _is_marked(picture, mark) or mark.pts not in (None, picture.pts):
-                return None
+        if picture is None or not _lies_at(picture, number, mark):
+            continue
+        if _is_marked(picture, mark):
             # What has been read was counted just now, and may be more than it was then.
             read = {"packets": report.packets, "bad_packets": report.bad_packets}
             notes = list(dict.fromkeys([*_read_by(mark).notes, *report.notes]))
             restore_report(report, {**mark.report, **read, "notes": tuple(notes)})
             return pictures
     return None
+
+
+def _lies_at(picture: av.VideoFrame, number: int, mark: SourceMark) -> bool:
+    """Whether a picture may be the marked one: by its time, where that is known, or its number."""
+    return picture.pts == mark.pts if mark.pts is not None else number == mark.index
 
 
 def _read_by(mark: SourceMark) -> SourceReport:

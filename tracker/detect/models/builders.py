@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torchvision.models import get_model_builder, get_model_weights
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from tracker.config import DetectorConfig
 from tracker.detect.models.cards import card_of, check_name, fetched
@@ -71,7 +70,7 @@ def set_limits(module: nn.Module, config: DetectorConfig) -> None:
     """Set sizes, thresholds and numbers where the settings name them."""
     transform = transform_of(module)
     if config.min_size or config.max_size:
-        if transform is None or transform.fixed_size:
+        if transform is None or getattr(transform, "fixed_size", None):
             raise ConfigError("the model has a fixed size; leave out min_size and max_size")
         transform.min_size = (config.min_size,) if config.min_size else transform.min_size
         transform.max_size = config.max_size or transform.max_size
@@ -88,9 +87,9 @@ def set_limits(module: nn.Module, config: DetectorConfig) -> None:
 
 
 def transform_of(module: nn.Module) -> Any:
-    """Return torchvision's transform of a model; None where it has none, or one of its own kind."""
+    """Return what resizes pictures in a model as torchvision's does; None for no such thing."""
     transform = getattr(module, "transform", None)
-    return transform if isinstance(transform, GeneralizedRCNNTransform) else None
+    return transform if hasattr(transform, "min_size") and hasattr(transform, "max_size") else None
 
 
 def kept_labels(classes: Sequence[str], categories: Sequence[str]) -> torch.Tensor | None:
