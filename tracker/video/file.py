@@ -139,7 +139,8 @@ class VideoFile:
     def skip_to(self, is_start: Callable[[int, float], bool]) -> None:
         """Let `frames` begin near the first frame for which `is_start(index, time)`.
 
-        Nothing else changes by it: where it cannot be sure of that it begins at the beginning.
+        Where packets do not surely tell numbers and times it begins at the beginning. What lies
+        before is not looked at: damage there is not told.
         """
         self._start = mark_before(self, is_start)
 
