@@ -69,7 +69,7 @@ def test_one_video_does_not_depend_on_the_one_before(make_video, tmp_path):
 
 
 def test_a_file_never_waits_for_a_camera(tracker, make_video, tmp_path):
-    code, _, said = tracker("run", make_video(), "rtsp://127.0.0.1:9/a", "-o", tmp_path / "out")
+    code, _, said = tracker("run", "rtsp://127.0.0.1:9/a", make_video(), "-o", tmp_path / "out")
     assert code == 2
     assert "rtsp://127.0.0.1:9/a: is a live source, and the other videos would wait" in said
     assert not (tmp_path / "out").exists()

@@ -433,3 +433,94 @@ def test_sinks_that_count_the_same_share_one_count(tmp_path, monkeypatch):
     assert video.counting is counts.counting is one.counting is not other.counting
     assert counts.counting.frames == other.counting.frames == len(scene.times)
     assert StreamInfo(1, 1, None, None).started is None
+
+
+# ---- what a second reading found ------------------------------------------------------------
+
+
+def test_a_wish_to_stop_that_is_told_once_is_heard():
+    wishes = iter([False, False, True])
+    sink = Collect()
+    one = lane(FakeSource(), sink)
+    run([one], as_detector(FakeDetector()), should_stop=lambda: next(wishes))
+    assert one.stats.stopped
+    assert (len(sink.seen), sink.closed) == (3, 1)
+
+
+def test_a_source_that_fails_to_close_leaves_no_sink_open():
+    class Stuck(FakeSource):
+        def close(self):
+            raise OSError("cannot close")
+
+    sinks = [Collect(), Collect()]
+    lanes = [lane(Stuck(), sinks[0]), lane(FakeSource(), sinks[1])]
+    run(lanes, as_detector(FakeDetector()), should_stop=lambda: len(sinks[0].seen) > 3)
+    assert [sink.closed for sink in sinks] == [1, 1]
+    assert "cannot close" in str(lanes[0].error)
+
+
+def test_a_loaded_camera_is_still_detected_every_so_many_frames():
+    """What is dropped does not count: else drops may fall on the frames that are to be seen."""
+    out = threading.Semaphore(0)
+
+    class Five(FakeSource):
+        def __iter__(self):
+            for frame in super().__iter__():
+                yield frame
+                if frame.index % 5 == 4:
+                    out.acquire(timeout=1)
+
+    class Slow(Collect):
+        def write(self, result):
+            super().write(result)
+            out.release()
+
+    source, sink, detector = Five(300, live=True), Slow(), FakeDetector()
+    run([lane(source, sink, every=5)], as_detector(detector))
+    taken = len(sink.seen)
+    assert sum(detector.batches) == pytest.approx(taken / 5, abs=1)
+
+
+def test_a_sink_may_call_what_it_likes_counting():
+    class Mine(Collect):
+        counting = True
+
+    sink = Mine()
+    run([lane(FakeSource(5), sink)], as_detector(FakeDetector()))
+    assert len(sink.seen) == 5
+
+
+def test_batches_of_cameras_are_no_larger_than_asked():
+    gate, detector = threading.Event(), FakeDetector()
+    detector.gate = gate
+    timer = threading.Timer(0.2, gate.set)
+    timer.start()
+    lanes = [lane(FakeSource(10, live=True), Collect()) for _ in range(5)]
+    run(lanes, as_detector(detector), batch_size=2)
+    timer.join()
+    assert max(detector.batches) <= 2
+
+
+def test_force_stopped_before_a_frame_gives_the_older_run_back(make_video, tmp_path):
+    video, config = make_video(), load_config(None, ["output.video=false"])
+    out = tmp_path / "run"
+
+    def track(**options):
+        get = BlankFinder
+        return run_to_folder(str(video), config, out, get_detector=get, **options)
+
+    track()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with OpenRun(str(video), config, out, get_detector=BlankFinder, replace=True):
+        pass  # something else went wrong
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with OpenRun(str(video), config, out, get_detector=BlankFinder, replace=True) as opened:
+        opened.lane.begin()
+        opened.lane.stats.stopped = True
+        opened.lane.end(None)
+        assert opened.finish().report.stopped
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+class BlankFinder(FakeDetector):
+    categories = ("", "person")

@@ -56,11 +56,12 @@ class Annotator:
     ) -> Image:
         """Return an annotated copy: masks, boxes, labels, trails, lines, and the counts panel.
 
-        `unique` and `lines` stand on it where nobody has counted the result.
+        `unique` and `lines` stand on it instead of what was counted.
         """
         if result.counts is not None:
-            lines = result.counts.lines
-            unique = {self._categories[label]: n for label, n in result.counts.unique.items()}
+            counted = {self._categories[label]: n for label, n in result.counts.unique.items()}
+            lines = lines or result.counts.lines
+            unique = counted if unique is None else unique
         image = result.frame.image.copy()
         tracks, pen = result.tracks, _Pen(image)
         colors = [color_of(int(id_)) for id_ in tracks.ids]

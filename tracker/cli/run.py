@@ -25,7 +25,7 @@ from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
 from tracker.config import Override, RunConfig, load_config
 from tracker.errors import ConfigError, explain, redact
-from tracker.runs.many import Job, Outcome, Wish, choose_folders, run_many
+from tracker.runs.many import Job, Outcome, Wish, choose_folders, run_many, runs_together
 from tracker.runs.record import RunRecord
 from tracker.runs.resume import check_model
 from tracker.runs.run import load_detector
@@ -163,12 +163,12 @@ def run(
     ]
     jobs = _jobs(videos or [], output, resume, replace=force)
     resolved = _settings(config, overrides, jobs if resume is not None else ())
-    shown = not (quiet or as_json)
+    shown, together = not (quiet or as_json), runs_together(jobs)
     with Signals() as signals:
         wish = Wish(
             resolved,
             cache(lambda: load_detector(resolved)),  # one model for all videos
-            lambda uri: Progress(uri, signals, show=shown, alone=len(jobs) == 1),
+            lambda uri: Progress(uri, signals, show=shown, alone=not together),
             replace=force,
             resume=resume is not None and not force,
             only_named=bool(videos),
@@ -233,7 +233,7 @@ def _tell(outcome: Outcome, *, shown: bool, as_json: bool) -> None:
 def _summary(outcome: Outcome) -> dict[str, object]:
     report, counts = outcome.report, outcome.counts or {}
     if report is None:
-        error = redact(str(outcome.error))
+        error = explain(outcome.error) if outcome.error else ""
         return {"source": redact(outcome.job.uri), "finished": False, "error": error}
     return {
         "folder": str(outcome.job.folder),

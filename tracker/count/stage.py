@@ -23,19 +23,21 @@ class CountStage:
         self.crossings: Counter[tuple[int, int, str]] = Counter()  # bin, label, LINE_DIRECTION
         self.frames = 0
         self.end = 0.0  # s, of the latest frame
-        self._latest: FrameResult | None = None
+        self._given: FrameResult | None = None  # the latest result, before it was counted
+        self._latest: FrameResult | None = None  # and after
         if state:
             self._restore(state)
 
     def count(self, result: FrameResult) -> FrameResult:
         """Take in the next frame; return it with its events and the totals after it.
 
-        The same frame may come again: it is counted once. Raises ConfigError where a line does not
+        The same result may come again: it is counted once. Raises ConfigError where a line does not
         lie in the first frame.
         """
         frame, tracks = result.frame, result.tracks
-        if self._latest is not None and self._latest.frame is frame:
+        if self._latest is not None and (result is self._given or result is self._latest):
             return self._latest
+        self._given = result
         if self.lines is None:
             self.lines = line_counter(self.config, frame.width, frame.height)
         self.lines.resize(frame.width, frame.height)

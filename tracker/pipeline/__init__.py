@@ -41,6 +41,7 @@ def run(
     asked after each frame; all sinks are closed whatever happens.
     """
     error: BaseException | None = None
+    stopped = False
     for lane in lanes:
         lane.begin()
     try:
@@ -50,15 +51,19 @@ def run(
                 if not lane.ended:
                     _take(lane, item, flow, should_stop)
                     _tell_end(lane, lanes)
-                if should_stop() or all(lane.ended for lane in lanes):
+                stopped = should_stop()  # asked once: a wish may be told but once
+                if stopped or all(lane.ended for lane in lanes):
                     break
     except BaseException as exc:
         if all(lane.ended for lane in lanes):
             raise
         error = exc
     for lane in lanes:
-        lane.source.close()  # no thread reads it any more
-        lane.stats.stopped |= not (lane.ended or error) and should_stop()
+        lane.stats.stopped |= stopped and not (lane.ended or error)
+        try:
+            lane.source.close()  # no thread reads it any more
+        except Exception as exc:
+            lane.end(error or exc)
         lane.end(error)
 
 

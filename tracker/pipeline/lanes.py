@@ -44,6 +44,16 @@ class RunStats:
         default_factory=lambda: {n: Stage() for n in ("decode", "detect", "associate", "write")}
     )
 
+    @classmethod
+    def after(cls, past: Snapshot | None) -> RunStats:
+        """Return the figures of a run that goes on behind a snapshot."""
+        stats = cls()
+        if past:
+            stats.frames, stats.wall_s = past.frames, past.wall_s
+            for name, stage in past.stages.items():
+                stats.stages[name] = Stage(stage.seconds, stage.frames)
+        return stats
+
 
 @dataclass(slots=True, eq=False)
 class Lane:
@@ -67,7 +77,7 @@ class Lane:
             raise ValueError(f"every must be at least 1, got {self.every}")
         counting = [self.counting] if self.counting else []
         for sink in self.sinks:
-            if not isinstance(sink, CountingSink):
+            if not (isinstance(sink, CountingSink) and isinstance(sink.counting, Counting)):
                 continue
             same = [one for one in counting if one.config == sink.counting.config]
             sink.counting = same[0] if same else sink.counting

@@ -59,6 +59,7 @@ class Flow:
         self._lanes, self._detector, self._batch_size = lanes, detector, batch_size
         self._stack = ExitStack()
         self._queues: list[deque[_Step | End]] = [deque() for _ in lanes]
+        self._taken = [0] * len(lanes)  # frames of live lanes that came to the detector
         self._groups: list[list[_Step]] = [[] for _ in lanes]  # of which a batch is made
 
     def __enter__(self) -> Flow:
@@ -166,6 +167,9 @@ class Flow:
                 queue.append(End(number, item.error))
                 continue
             queue.append(item)
+            if self._lanes[number].source.info.live:  # of the frames that were not dropped
+                item.shown = self._taken[number] % self._lanes[number].every == 0
+                self._taken[number] += 1
             if item.shown and self._lanes[number].source.info.live:
                 live.append(item)
             elif item.shown:
@@ -176,7 +180,9 @@ class Flow:
                 yield group
         live.sort(key=_size)
         for _, same in groupby(live, key=_size):
-            yield list(same)
+            together = list(same)
+            for first in range(0, len(together), self._batch_size):
+                yield together[first : first + self._batch_size]
 
     def _put(self, batch: list[_Step], found: Sequence[Detections], seconds: float) -> None:
         """Note what was found; raise ValueError where it is of another number of frames."""

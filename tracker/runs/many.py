@@ -75,20 +75,24 @@ def run_many(
     Files run one after the other; several streams side by side, in lanes of one model. Raises
     ConfigError where a file would wait for a stream that never ends.
     """
-    streams = [job for job in jobs if _is_stream(job.uri)]
-    if len(jobs) > 1 and len(streams) == len(jobs):
+    if runs_together(jobs):
         yield from _side_by_side(jobs, wish, should_stop)
         return
-    for job in streams:
-        if len(jobs) > 1 and is_live(job.uri):
+    for job in jobs[:-1]:
+        if is_live(job.uri):
             raise _endless(job)
     for job in jobs:
         if should_stop():
             return
         try:
-            yield _finished(job, wish) or _run(job, wish, should_stop, alone=len(jobs) == 1)
+            yield _finished(job, wish) or _run(job, wish, should_stop, last=job is jobs[-1])
         except TrackerError as exc:
             yield Outcome(job, error=exc)
+
+
+def runs_together(jobs: Sequence[Job]) -> bool:
+    """Whether these run side by side: several, and none ends by itself."""
+    return len(jobs) > 1 and all(is_live(job.uri) for job in jobs)
 
 
 def _finished(job: Job, wish: Wish) -> Outcome | None:
@@ -103,11 +107,11 @@ def _finished(job: Job, wish: Wish) -> Outcome | None:
     return Outcome(job, record.report, read_json(counts) if counts.is_file() else None)
 
 
-def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, alone: bool) -> Outcome:
+def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, last: bool) -> Outcome:
     with wish.watch(job.uri) as watch:
 
         def start(source: Source, categories: Sequence[str]) -> None:
-            if source.info.live and not alone:
+            if source.info.live and not last:
                 raise _endless(job)
             watch.started(source, categories)
 
@@ -131,6 +135,7 @@ def _side_by_side(
     """Open all streams, then let them run together."""
     outcomes: dict[Job, Outcome] = {}
     opened: dict[Job, OpenRun] = {}
+    bugs: list[Exception] = []
     with ExitStack() as stack:
         for job in jobs:
             watch = stack.enter_context(wish.watch(job.uri))
@@ -156,7 +161,11 @@ def _side_by_side(
                 outcomes[job] = Outcome(job, result.report, result.counts, result=result)
             except TrackerError as exc:
                 outcomes[job] = Outcome(job, error=exc)
-    yield from (outcomes[job] for job in jobs)
+            except Exception as exc:  # a bug, which is told when the others are finished
+                bugs.append(exc)
+    yield from (outcomes[job] for job in jobs if job in outcomes)
+    if bugs:
+        raise bugs[0]
 
 
 def _announced(wish: Wish, watch: Watch) -> Callable[[], Any]:
@@ -165,13 +174,6 @@ def _announced(wish: Wish, watch: Watch) -> Callable[[], Any]:
         return wish.get_detector()
 
     return load
-
-
-def _is_stream(uri: str) -> bool:
-    try:
-        return uri != "-" and on_disk(uri) is None
-    except SourceError:  # which is told when its turn comes
-        return False
 
 
 def _endless(job: Job) -> ConfigError:

@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tracker.config import RunConfig, load_config
-from tracker.errors import FormatError, redact
+from tracker.errors import FormatError, explain, redact
 from tracker.files import read_json
 from tracker.pipeline import RunStats
 from tracker.runs import checkpoint
@@ -172,7 +172,7 @@ def to_report(
         source=redact(uri),
         finished=finished,
         stopped=stats.stopped,
-        error=redact(f"{error}") if error else None,
+        error=explain(error) if error else None,
         frames=stats.frames,
         input=InputReport(
             file=file,

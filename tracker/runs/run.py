@@ -15,7 +15,7 @@ from tracker.config import RunConfig
 from tracker.count.stage import CountStage
 from tracker.errors import ConfigError, SinkError, TrackerError, redact
 from tracker.files import JsonObject, Refresh, new_file, write_json
-from tracker.pipeline import Lane, RunStats, Stage
+from tracker.pipeline import Lane, RunStats
 from tracker.runs import checkpoint
 from tracker.runs.checkpoint import Checkpoint, Checkpointer
 from tracker.runs.folder import RunFolder, SpaceGuard, is_own
@@ -135,6 +135,7 @@ class OpenRun:
     ) -> None:
         """Open source, folder and outputs; raise TrackerError and leave nothing behind."""
         self._uri, self._config, self._hear = uri, config, on_result
+        self._finished = False
         with ExitStack() as stack:
             past = find(output) if resume else None
             snapshot = past.snapshot if past else None
@@ -154,7 +155,12 @@ class OpenRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        with self._stack:
+            if not self._finished:  # something else went wrong: what it replaced comes back
+                self.lane.end(None)
+                self._outputs.close()
+                if not self.lane.stats.frames:
+                    self._folder.discard()
 
     def tell(self, on_start: OnStart) -> None:
         """Say that the run begins; what fails in that ends it before it has begun."""
@@ -166,11 +172,14 @@ class OpenRun:
 
     def finish(self) -> RunResult:
         """Write what is written at the end; raise what ended the run, or a newer error."""
-        lane = self.lane
-        if lane.error and not lane.stats.frames:
+        lane, self._finished = self.lane, True
+        if not lane.stats.frames and (lane.error or lane.stats.stopped):
             self._outputs.close()
-            self._folder.discard()
-            raise lane.error
+            self._folder.discard()  # what it would have replaced comes back
+            if lane.error:
+                raise lane.error
+            folder, summary = self._folder.path, self._outputs.summary()
+            return RunResult(folder, lane.stats, summary, self._to_report())
         error, report = lane.error, None
         with _Errors(error) as errors:
             if lane.stats.frames and not error:
@@ -225,7 +234,7 @@ class OpenRun:
             if past is None:
                 self._folder.discard()
             raise
-        stats = _stats(past)
+        stats = RunStats.after(past)
         self._keeper = self._open_keeper(stats.frames) if self._resumable else None
         self._settled = past is not None  # the run that was there before is given up
         self._refresh = Refresh(lambda: self._write_report(running=True))
@@ -291,7 +300,12 @@ class OpenRun:
         return self._write_report(error)
 
     def _write_report(self, error: BaseException | None = None, *, running: bool = False) -> Report:
-        report = to_report(
+        report = self._to_report(error, running=running)
+        write_json(self._folder / "report.json", report.model_dump())
+        return report
+
+    def _to_report(self, error: BaseException | None = None, *, running: bool = False) -> Report:
+        return to_report(
             self._uri,
             self._made.source,
             self._source.report,
@@ -301,8 +315,6 @@ class OpenRun:
             self._outputs.notes,
             running=running,
         )
-        write_json(self._folder / "report.json", report.model_dump())
-        return report
 
 
 class _Errors:
@@ -338,16 +350,6 @@ def _open_source(uri: str, config: RunConfig, output: Path, past: Snapshot | Non
             raise ConfigError(f"{uri}: would be overwritten; give another --output")
         stack.pop_all()
     return source
-
-
-def _stats(past: Snapshot | None) -> RunStats:
-    """Return a run's figures so far."""
-    stats = RunStats()
-    if past:
-        stats.frames, stats.wall_s = past.frames, past.wall_s
-        for name, stage in past.stages.items():
-            stats.stages[name] = Stage(stage.seconds, stage.frames)
-    return stats
 
 
 def _tracker(config: RunConfig) -> MaskTracker:

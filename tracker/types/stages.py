@@ -95,6 +95,7 @@ class Associator(Protocol):
         """Continue exactly where `state` was taken."""
 
 
+@runtime_checkable
 class Counting(Protocol):
     """Counts what every frame of a lane shows, once."""
 
