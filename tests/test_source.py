@@ -594,3 +594,15 @@ def test_seeking_reads_little(make_video, monkeypatch):
     )
     assert next(iter(source)).index == 151
     assert len(read) < 30  # from the key frame before, and not from the beginning
+
+
+def test_a_recording_that_repeats_itself_goes_on_at_its_own_place(make_video, tmp_path):
+    """Twice the same transport stream: every time and every picture comes again."""
+    once = make_video("once.ts", frames=40)
+    path = tmp_path / "twice.ts"
+    path.write_bytes(once.read_bytes() * 2)
+    frames, _ = everything(open_source(path))
+    assert len(frames) > 70
+    for k in (50, 60):
+        rest, _ = everything(open_source(path, None, frames[k][1]))
+        assert [what(frame) for frame in rest] == [what(frame) for frame in frames[k + 1 :]], k

@@ -175,26 +175,28 @@ def restart(file: VideoFile) -> None:
 
 
 def _by_count(file: VideoFile, mark: SourceMark) -> Pictures | None:
-    report = file.report
+    """Return the pictures behind a mark by decoding all before it; None where another lies there.
+
+    It lies at its time; where times repeat, at its number, for a mark that was found by packets may
+    count pictures that decoding does not give.
+    """
+    report, known = file.report, _read_by(mark)
+    by_time = mark.pts is not None and not known.clock_jumps
     restart(file)
     pictures = file.decode()
     number = -1
     for picture in pictures:
-        number += picture is not None
-        if picture is None or not _lies_at(picture, number, mark):
+        if picture is None:
             continue
-        if _is_marked(picture, mark):
+        number += 1
+        lies_there = picture.pts == mark.pts if by_time else number == mark.index
+        if lies_there and _is_marked(picture, mark):
             # What has been read was counted just now, and may be more than it was then.
             read = {"packets": report.packets, "bad_packets": report.bad_packets}
-            notes = list(dict.fromkeys([*_read_by(mark).notes, *report.notes]))
-            restore_report(report, {**mark.report, **read, "notes": tuple(notes)})
+            notes = tuple(dict.fromkeys([*known.notes, *report.notes]))
+            restore_report(report, {**mark.report, **read, "notes": notes})
             return pictures
     return None
-
-
-def _lies_at(picture: av.VideoFrame, number: int, mark: SourceMark) -> bool:
-    """Whether a picture may be the marked one: by its time, where that is known, or its number."""
-    return picture.pts == mark.pts if mark.pts is not None else number == mark.index
 
 
 def _read_by(mark: SourceMark) -> SourceReport:
