@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scene as scenes
 from conftest import TINY_MODEL
+from test_mask_tracker import detections
 from test_pipeline import Collect, FakeAssociator, FakeDetector, FakeSource, StreamingDetector
 
 from tracker.associate.mask_tracker import MaskTracker
@@ -16,10 +17,13 @@ from tracker.count.stage import CountStage
 from tracker.detect.maskrcnn import MaskRCNNDetector
 from tracker.errors import SinkError, SourceError
 from tracker.pipeline import Lane, run
+from tracker.runs import checkpoint
+from tracker.runs.checkpoint import Checkpointer
+from tracker.runs.made import made_of
 from tracker.runs.run import OpenRun, run_to_folder, run_together
 from tracker.sinks.counts import CountsSink
 from tracker.sinks.video import VideoSink
-from tracker.snapshot import SourceMark
+from tracker.snapshot import LogState, SinkStates, SourceMark
 from tracker.types import Detections, Frame, FrameResult, StreamInfo
 from tracker.types.stages import DetectorInfo, as_detector
 
@@ -524,3 +528,41 @@ def test_force_stopped_before_a_frame_gives_the_older_run_back(make_video, tmp_p
 
 class BlankFinder(FakeDetector):
     categories = ("", "person")
+
+
+def test_what_a_checkpoint_costs_is_all_that_it_costs(tmp_path, monkeypatch):
+    """Each stage's part rides with the snapshot: none may grow with the run unseen."""
+    scene = scenes.street(seconds=3)
+
+    def slowly(inner):
+        def call(*arguments):
+            time.sleep(0.02)
+            return inner(*arguments)
+
+        return call
+
+    monkeypatch.setattr(MarkedSource, "mark", slowly(MarkedSource.mark))
+    monkeypatch.setattr(MaskTracker, "state", slowly(MaskTracker.state))
+    monkeypatch.setattr(CountStage, "state", slowly(CountStage.state))
+    monkeypatch.setattr(checkpoint, "write", slowly(checkpoint.write))
+    info = DetectorInfo("stub", scenes.CATEGORIES)
+    made = made_of({"uri": "street.mp4"}, load_config(None), info)
+    log = LogState(bytes=0, width=1, height=1)
+    keeper = Checkpointer(
+        tmp_path / "checkpoint.json", made, slowly(lambda: SinkStates(log=log)), every_s=0.0
+    )
+    one = Lane(MarkedSource(scene), MaskTracker(), counting=CountStage(), recorder=keeper)
+    run([one], as_detector(scenes.SceneDetector(scene)))
+    assert keeper._cost >= 5 * 0.02
+    text = (tmp_path / "checkpoint.json").read_text()
+    assert "cost_s" not in text
+
+
+def test_masks_of_the_unconfirmed_are_kept_for_those_who_refine():
+    for keeps in (True, False):
+        tracker = MaskTracker(keeps_masks=keeps)
+        for k in range(2):
+            tracker.update(detections((10 + k, 10, 40 + k, 60, 0.7)), k / 10)
+        [[first, second]] = tracker.state().tracks.past
+        assert (first.score, second.box[0]) == (pytest.approx(0.7), 11)
+        assert (first.mask is not None) is (second.mask is not None) is keeps

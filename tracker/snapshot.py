@@ -6,7 +6,7 @@ the whole is published. As JSON it is what a checkpoint holds.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tracker.masks import MaskJson
 
@@ -262,7 +262,10 @@ class Snapshot(State):
     sinks: SinkStates | None = None
     wall_s: float = 0.0
     stages: dict[str, StageState] = {}
+    cost_s: float = Field(default=0.0, exclude=True)  # what taking it cost so far; not written down
 
-    def adding(self, **parts: State | float | dict[str, StageState] | None) -> Snapshot:
-        """Return the snapshot with more of its parts known."""
-        return self.model_copy(update=parts)
+    def adding(
+        self, *, spent_s: float = 0.0, **parts: State | float | dict[str, StageState] | None
+    ) -> Snapshot:
+        """Return the snapshot with more of its parts known, which cost `spent_s` s to tell."""
+        return self.model_copy(update={**parts, "cost_s": self.cost_s + spent_s})

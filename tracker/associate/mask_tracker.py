@@ -13,7 +13,7 @@ from tracker.associate.flow import ObjectFlow
 from tracker.associate.gallery import Gallery
 from tracker.associate.kalman import KalmanFilter
 from tracker.associate.matching import is_duplicate, match
-from tracker.associate.track_table import TrackTable
+from tracker.associate.track_table import Past, TrackTable
 from tracker.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from tracker.config import TrackerConfig
 from tracker.masks import Mask
@@ -36,10 +36,16 @@ class MaskTracker:
     Each frame: predict every track to the frame's time, and move it with the camera; match it to
     a detection, in stages (see matching.py); start tracks from what is left; forget the long lost.
     With `carries`, frames may go undetected in between: objects are followed over them by the flow
-    of their own pixels. One instance per video.
+    of their own pixels. With `keeps_masks` earlier sightings have masks. One instance per video.
     """
 
-    def __init__(self, config: TrackerConfig | None = None, *, carries: bool = False) -> None:
+    def __init__(
+        self,
+        config: TrackerConfig | None = None,
+        *,
+        carries: bool = False,
+        keeps_masks: bool = True,
+    ) -> None:
         self.config = config or TrackerConfig()
         self._filter = KalmanFilter(
             position_noise=self.config.position_noise,
@@ -53,6 +59,7 @@ class MaskTracker:
         )
         self._tracks = TrackTable.empty()
         self._earlier: list[Sighting] = []  # of the tracks that the latest frame confirmed
+        self._keeps_masks = keeps_masks
         self.frames = 0  # so far, carried ones included
         self._camera = CameraMotion() if self.config.camera_motion else None
         self._flow = ObjectFlow() if carries else None
@@ -303,7 +310,8 @@ class MaskTracker:
         sure = good & (tracks.hits[rows] >= config.confirm_hits)
         sure |= tracks.score[rows] >= config.instant_score
         for row in rows[~sure & (tracks.id[rows] == 0)].tolist():
-            tracks.remember(row, detections, self.frames - 1, time)
+            source, kept = int(tracks.source[row]), self._keeps_masks
+            tracks.remember(row, Past.of(detections, source, self.frames - 1, time, mask=kept))
         new = rows[sure & (tracks.id[rows] == 0)].tolist()
         for row in new:
             returned = 0
@@ -312,12 +320,7 @@ class MaskTracker:
                 returned = self._gallery.claim(looks, int(tracks.label[row]))
             tracks.id[row] = returned or self._next_id
             self._next_id = max(self._next_id, int(tracks.id[row]) + 1)
-        for row in new:
-            id_ = int(tracks.id[row])
-            self._earlier += [
-                one.sighting(id_, self.frames - 1 - one.frame) for one in tracks.past[row]
-            ]
-            tracks.past[row] = []
+            self._earlier += tracks.tell_past(row, self.frames - 1)
 
     def _learn_scores(self, rows: IntArray, labels: IntArray) -> None:
         """Take in what confirmed tracks of each class score."""

@@ -54,6 +54,16 @@ class Past:
     mask: Mask | None
     source: int  # row of that frame's detections
 
+    @classmethod
+    def of(
+        cls, detections: Detections, source: int, frame: int, time: float, *, mask: bool
+    ) -> Past:
+        """Return the detection in row `source` of the tracker's frame number `frame`."""
+        x1, y1, x2, y2 = detections.boxes[source].tolist()
+        score, label = float(detections.scores[source]), int(detections.labels[source])
+        seen = detections.masks[source] if mask else None
+        return cls(frame, time, (x1, y1, x2, y2), score, label, seen, source)
+
     def sighting(self, id_: int, frames_ago: int) -> Sighting:
         """Return what is told of it once the track has its id."""
         mask, row = self.mask, self.source
@@ -166,14 +176,15 @@ class TrackTable:
         known = old.any(axis=1, keepdims=True)
         self.embedding[rows] = np.where(known, (1 - share) * old + share * new, new)
 
-    def remember(self, row: int, detections: Detections, frame: int, time: float) -> None:
-        """Keep a tentative track's detection of this frame, to be told when it is confirmed."""
-        source = int(self.source[row])
-        x1, y1, x2, y2 = detections.boxes[source].tolist()
-        score, label = float(detections.scores[source]), int(detections.labels[source])
-        past = Past(frame, time, (x1, y1, x2, y2), score, label, detections.masks[source], source)
+    def remember(self, row: int, past: Past) -> None:
+        """Keep a detection of a tentative track, to be told when it is confirmed."""
         self.past[row].append(past)
         del self.past[row][:-LONGEST_PAST]
+
+    def tell_past(self, row: int, frame: int) -> list[Sighting]:
+        """Return, once, what is remembered of a track that frame number `frame` confirmed."""
+        past, self.past[row] = self.past[row], []
+        return [one.sighting(int(self.id[row]), frame - one.frame) for one in past]
 
     def rescale(self, sx: float, sy: float) -> None:
         """Bring all into a picture of another size; masks and past are not known in it."""

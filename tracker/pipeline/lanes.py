@@ -134,12 +134,15 @@ class Lane:
         self.stats.stages["write"].add(time.perf_counter() - start)
 
     def _complete(self, snapshot: Snapshot) -> Snapshot:
+        began = time.perf_counter()
         stages = {
             name: StageState(seconds=stage.seconds, frames=stage.frames)
             for name, stage in self.stats.stages.items()
         }
         counts = self.counting.state() if self.counting else None
-        return snapshot.adding(counts=counts, wall_s=self.stats.wall_s, stages=stages)
+        spent = time.perf_counter() - began
+        wall = self.stats.wall_s
+        return snapshot.adding(counts=counts, wall_s=wall, stages=stages, spent_s=spent)
 
 
 def _closing_error(sink: Sink) -> Exception | None:

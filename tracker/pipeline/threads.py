@@ -25,7 +25,7 @@ class _Step:
 
     lane: int
     frame: Frame
-    shown: bool  # to the detector
+    shown: bool = False  # to the detector; known once the frame was not dropped
     snapshot: Snapshot | None = None
     detections: Detections | None = None
 
@@ -59,7 +59,7 @@ class Flow:
         self._lanes, self._detector, self._batch_size = lanes, detector, batch_size
         self._stack = ExitStack()
         self._queues: list[deque[_Step | End]] = [deque() for _ in lanes]
-        self._taken = [0] * len(lanes)  # frames of live lanes that came to the detector
+        self._taken = [0] * len(lanes)  # frames of each lane that came to the detector
         self._groups: list[list[_Step]] = [[] for _ in lanes]  # of which a batch is made
 
     def __enter__(self) -> Flow:
@@ -95,13 +95,14 @@ class Flow:
         """Yield the frames of a lane; where one is due, a snapshot begins to travel with it."""
         lane = self._lanes[number]
         group = 1 if lane.source.info.live else span(self._batch_size, lane.every)
-        done = lane.stats.frames
-        for position, frame in enumerate(_timed(lane.source, lane.stats.stages["decode"])):
-            step = _Step(number, frame, shown=position % lane.every == 0)
-            frames = done + position + 1
-            if lane.recorder and frames % group == 0 and lane.recorder.due(frames):
-                mark = lane.source.mark()
-                step.snapshot = Snapshot(frames=frames, source=mark) if mark else None
+        first = lane.stats.frames + 1  # one that goes on has a past
+        for position, frame in enumerate(_timed(lane.source, lane.stats.stages["decode"]), first):
+            step = _Step(number, frame)
+            if lane.recorder and position % group == 0 and lane.recorder.due(position):
+                start = time.perf_counter()
+                if mark := lane.source.mark():
+                    spent = time.perf_counter() - start
+                    step.snapshot = Snapshot(frames=position, source=mark, cost_s=spent)
             yield step
 
     # ---- detect -----------------------------------------------------------------------------
@@ -167,15 +168,12 @@ class Flow:
                 queue.append(End(number, item.error))
                 continue
             queue.append(item)
-            if self._lanes[number].source.info.live:  # of the frames that were not dropped
-                item.shown = self._taken[number] % self._lanes[number].every == 0
-                self._taken[number] += 1
-            if item.shown and self._lanes[number].source.info.live:
-                live.append(item)
-            elif item.shown:
-                group.append(item)
-            size = span(self._batch_size, self._lanes[number].every) // self._lanes[number].every
-            if len(group) == size:
+            lane = self._lanes[number]
+            item.shown = self._taken[number] % lane.every == 0
+            self._taken[number] += 1
+            if item.shown:
+                (live if lane.source.info.live else group).append(item)
+            if len(group) == span(self._batch_size, lane.every) // lane.every:
                 self._groups[number] = []
                 yield group
         live.sort(key=_size)
@@ -234,7 +232,9 @@ class Flow:
         else:
             tracks = lane.associator.update(step.detections, frame.time, frame.image)
         if snapshot:
-            snapshot = snapshot.adding(tracker=lane.associator.state())
+            began = time.perf_counter()
+            state = lane.associator.state()
+            snapshot = snapshot.adding(tracker=state, spent_s=time.perf_counter() - began)
         lane.stats.stages["associate"].add(time.perf_counter() - start)
         found = step.detections or Detections.empty()
         return Tracked(step.lane, FrameResult(frame, found, tracks, step.shown), snapshot)

@@ -63,7 +63,7 @@ class Checkpointer:
         self._durable, self._check, self._every_s = durable, check, every_s
         self._noted = done  # frames, at the latest snapshot
         self._last = time.monotonic()
-        self._cost = 0.0  # s, of the latest one
+        self._cost = 0.0  # s, of the latest one written, in all stages
         self._pending: list[Snapshot] = []  # of frames that the encoder still holds
         self._over = False  # an output has failed: what comes now is not all on the disk
         self._failing = False  # the latest checkpoint could not be written
@@ -82,15 +82,16 @@ class Checkpointer:
         self._check()
         if self._over:
             return
-        began = time.monotonic()
+        began = time.perf_counter()
         try:
-            self._pending.append(snapshot.adding(sinks=self._sinks()))
+            sinks = self._sinks()
         except SinkError as exc:
             self._over = True
             self._pending.clear()
             log.warning("%s; no checkpoint is taken any more", exc)
+            return
+        self._pending.append(snapshot.adding(sinks=sinks, spent_s=time.perf_counter() - began))
         self.advance()
-        self._cost = time.monotonic() - began
 
     def advance(self) -> None:
         """Write the newest snapshot of which every frame is on the disk; what fails is told."""
@@ -101,6 +102,7 @@ class Checkpointer:
             newest = self._pending.pop(0)
         if newest is None:
             return
+        began = time.perf_counter()
         try:
             write(self._path, Checkpoint(self._made, newest))
             self._failing = False
@@ -108,6 +110,7 @@ class Checkpointer:
             if not self._failing:
                 log.warning("%s; a run that is killed now goes on from before", exc)
             self._failing = True
+        self._cost = newest.cost_s + time.perf_counter() - began
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:

@@ -353,4 +353,5 @@ def _open_source(uri: str, config: RunConfig, output: Path, past: Snapshot | Non
 
 
 def _tracker(config: RunConfig) -> MaskTracker:
-    return MaskTracker(config.tracker, carries=config.detector.every > 1)
+    every, refines = config.detector.every, config.output.refine
+    return MaskTracker(config.tracker, carries=every > 1, keeps_masks=refines)
