@@ -93,6 +93,14 @@ def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str
         raise FormatError(f"{path}: is not UTF-8 text") from exc
 
 
+def read_rows(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a table that people write, bare: no blank ones, comments (#) or BOM."""
+    for number, text in read_lines(path):
+        bare = text.lstrip("\ufeff").strip()
+        if bare and not bare.startswith("#"):
+            yield number, bare
+
+
 def read_json(path: Path) -> JsonObject:
     """Read a JSON object; raise FormatError."""
     content = read_json_value(path)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tracker.errors import FormatError
-from tracker.files import JsonObject, new_file, read_json_value, read_lines
+from tracker.files import JsonObject, new_file, read_json_value, read_lines, read_rows
 from tracker.formats import jsonl, mot
 from tracker.masks import Rle, check_rle, mask_to_rle, rle_to_mask
 from tracker.types import DetectionLog, Detections, LoggedDetections, LoggedFrame, LogInfo
@@ -163,7 +163,7 @@ def _head(path: Path) -> str:
 
 def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, line in mot.read_rows(reader.path):
+    for number, line in mot.read_objects(reader.path):
         try:
             if line.fields < 7:
                 raise ValueError(f"must be frame,id,x,y,w,h,score, got {line.fields} fields")
@@ -176,10 +176,8 @@ def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
 
 def _from_mots(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, text in read_lines(reader.path):
-        fields = text.lstrip("\ufeff").split()
-        if not fields or fields[0].startswith("#"):
-            continue
+    for number, text in read_rows(reader.path):
+        fields = text.split()
         try:
             if len(fields) != 10:
                 what = "frame x y w h score class H W rle"

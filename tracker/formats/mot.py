@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracker.errors import FormatError
-from tracker.files import new_file, read_lines
+from tracker.files import new_file, read_rows
 from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
@@ -52,15 +52,12 @@ def read(path: Path, fps: float = 25.0) -> TrackLog:
     return TrackLog(LogInfo(0, 0, ()), _frames(path, fps))
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
+def read_objects(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the number of each line and what it says; raise FormatError that names file and line.
 
     Ground truth, results and detections alike.
     """
-    for number, text in read_lines(path):
-        text = text.lstrip("\ufeff").strip()
-        if not text or text.startswith("#"):
-            continue
+    for number, text in read_rows(path):
         try:
             yield number, _parse(text)
         except (ValueError, OverflowError) as exc:
@@ -108,7 +105,7 @@ def _number(text: str) -> float:
 
 def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:
     rows: list[tuple[int, Row]] = []
-    for number, line in read_rows(path):
+    for number, line in read_objects(path):
         try:
             source = 0 if line.visible else -1
             row = Row(line.id, line.label or 0, line.score, line.box, source=source)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracker.errors import FormatError, SinkError
-from tracker.files import new_file, read_lines
+from tracker.files import new_file, read_rows
 from tracker.formats.rows import Row, check_frame, to_tracks
 from tracker.masks import Mask, Rle, mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
@@ -94,17 +94,14 @@ def _foot(tracks: Tracks, row: int) -> int:
 
 def holds_masks(path: Path) -> bool:
     """Tell MOTS from MOTChallenge text by the first line: five whole numbers and no sixth."""
-    lines = (text.lstrip("\ufeff").strip() for _, text in read_lines(path))
-    first = next((text for text in lines if text and not text.startswith("#")), "")
+    first = next((text for _, text in read_rows(path)), "")
     return bool(re.fullmatch(r"(\d+\s+){5}(?![\d.,eE+-]+$)\S+", first))
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
+def read_objects(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the number of each line and what it says; raise FormatError that names both."""
-    for number, text in read_lines(path):
-        fields = text.lstrip("\ufeff").split()
-        if not fields or fields[0].startswith("#"):
-            continue
+    for number, text in read_rows(path):
+        fields = text.split()
         if len(fields) != 6 or not all(field.isdecimal() for field in fields[:5]):
             what = f"must be frame id class height width rle, got {text!r:.80}"
             raise FormatError(f"{path}:{number}: {what}")
@@ -114,7 +111,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Line]]:
 
 def _frames(path: Path, fps: float) -> Iterator[LoggedFrame]:
     rows: list[tuple[int, list[int], Row]] = []
-    for number, line in read_rows(path):
+    for number, line in read_objects(path):
         try:
             mask = rle_to_mask(line.rle)
             x1, y1, x2, y2 = mask.box

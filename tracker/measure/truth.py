@@ -99,7 +99,7 @@ def read(path: Path, *, masks: bool, decode: bool = True) -> Sequence:
         for frame in log.frames:
             sequence.add_frame(frame, names)
         return sequence
-    for number, line in mots.read_rows(path) if masks else mot.read_rows(path):
+    for number, line in mots.read_objects(path) if masks else mot.read_objects(path):
         try:
             if isinstance(line, mots.Line):
                 sequence.add_mask(line, decode=decode)

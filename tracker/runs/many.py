@@ -14,7 +14,7 @@ from tracker.files import JsonObject, read_json
 from tracker.pipeline import RunStats
 from tracker.runs.record import Report, RunRecord
 from tracker.runs.resume import check_finished
-from tracker.runs.run import OpenRun, RunResult, run_to_folder, run_together
+from tracker.runs.run import OpenRun, RunResult, run_together
 from tracker.types import FrameResult
 from tracker.types.stages import Source
 from tracker.video.address import is_live, on_disk
@@ -108,25 +108,16 @@ def _finished(job: Job, wish: Wish) -> Outcome | None:
 
 
 def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, last: bool) -> Outcome:
-    with wish.watch(job.uri) as watch:
+    with wish.watch(job.uri) as watch, _open(job, wish, watch) as run:
 
         def start(source: Source, categories: Sequence[str]) -> None:
             if source.info.live and not last:
                 raise _endless(job)
             watch.started(source, categories)
 
-        result = run_to_folder(
-            job.uri,
-            wish.config,
-            job.folder,
-            get_detector=_announced(wish, watch),
-            replace=wish.replace,
-            resume=wish.resume,
-            on_start=start,
-            on_result=watch.advanced,
-            should_stop=should_stop,
-        )
-    return Outcome(job, result.report, result.counts, result=result)
+        run.tell(start)
+        run_together([run], should_stop=should_stop)
+        return _outcome(job, run)
 
 
 def _side_by_side(
@@ -140,25 +131,15 @@ def _side_by_side(
         for job in jobs:
             watch = stack.enter_context(wish.watch(job.uri))
             try:
-                run = OpenRun(
-                    job.uri,
-                    wish.config,
-                    job.folder,
-                    get_detector=_announced(wish, watch),
-                    replace=wish.replace,
-                    resume=wish.resume,
-                    on_result=watch.advanced,
-                )
+                opened[job] = stack.enter_context(_open(job, wish, watch))
             except TrackerError as exc:
                 outcomes[job] = Outcome(job, error=exc)
                 continue
-            opened[job] = stack.enter_context(run)
-            run.tell(watch.started)
+            opened[job].tell(watch.started)
         run_together(list(opened.values()), should_stop=should_stop)
         for job, run in opened.items():
             try:
-                result = run.finish()
-                outcomes[job] = Outcome(job, result.report, result.counts, result=result)
+                outcomes[job] = _outcome(job, run)
             except TrackerError as exc:
                 outcomes[job] = Outcome(job, error=exc)
             except Exception as exc:  # a bug, which is told when the others are finished
@@ -168,12 +149,28 @@ def _side_by_side(
         raise bugs[0]
 
 
-def _announced(wish: Wish, watch: Watch) -> Callable[[], Any]:
+def _open(job: Job, wish: Wish, watch: Watch) -> OpenRun:
+    """Open one run; raise TrackerError."""
+
     def load() -> Any:
         watch.loading()
         return wish.get_detector()
 
-    return load
+    return OpenRun(
+        job.uri,
+        wish.config,
+        job.folder,
+        get_detector=load,
+        replace=wish.replace,
+        resume=wish.resume,
+        on_result=watch.advanced,
+    )
+
+
+def _outcome(job: Job, run: OpenRun) -> Outcome:
+    """Finish a run and return what became of it; raise what ended it."""
+    result = run.finish()
+    return Outcome(job, result.report, result.counts, result=result)
 
 
 def _endless(job: Job) -> ConfigError:

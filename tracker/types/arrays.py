@@ -29,6 +29,12 @@ def owned(
     return read_only(array)
 
 
+def own_columns(value: object, **columns: tuple[npt.NDArray[Any], tuple[int, ...], Any]) -> None:
+    """Give a frozen value its arrays as `owned` has them: name = array, shape, dtype."""
+    for name, (array, shape, dtype) in columns.items():
+        object.__setattr__(value, name, owned(name, array, shape, dtype))
+
+
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the array itself if nobody can write into it, else a copy that is so."""
     if not array.flags.writeable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tracker.masks import Mask
-from tracker.types.arrays import FloatArray, IntArray, check_length, owned
+from tracker.types.arrays import FloatArray, IntArray, check_length, own_columns
 from tracker.types.tracks import LogInfo
 
 
@@ -30,14 +30,13 @@ class Detections:
         if self.labels.size and self.labels.min() < 0:
             raise ValueError(f"labels must not be negative, got {self.labels.min()}")
         looks = self.embeddings if self.embeddings.size else np.zeros((n, 0), np.float32)
-        columns = {
-            "boxes": owned("boxes", self.boxes, (n, 4), np.float32),
-            "scores": owned("scores", self.scores, (n,), np.float32),
-            "labels": owned("labels", self.labels, (n,), np.int64),
-            "embeddings": owned("embeddings", looks, (n, looks.shape[-1]), np.float32),
-        }
-        for name, column in columns.items():
-            object.__setattr__(self, name, column)
+        own_columns(
+            self,
+            boxes=(self.boxes, (n, 4), np.float32),
+            scores=(self.scores, (n,), np.float32),
+            labels=(self.labels, (n,), np.int64),
+            embeddings=(looks, (n, looks.shape[-1]), np.float32),
+        )
         check_length("masks", self.masks, n)
 
     def __len__(self) -> int:

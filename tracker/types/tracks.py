@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tracker.errors import MissingExtraError
 from tracker.masks import Mask, mask_to_rle
-from tracker.types.arrays import FloatArray, IntArray, check_length, owned
+from tracker.types.arrays import FloatArray, IntArray, check_length, own_columns
 
 if TYPE_CHECKING:
     import supervision
@@ -48,15 +48,14 @@ class Tracks:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        columns = {
-            "ids": owned("ids", self.ids, (n,), np.int64),
-            "boxes": owned("boxes", self.boxes, (n, 4), np.float32),
-            "scores": owned("scores", self.scores, (n,), np.float32),
-            "labels": owned("labels", self.labels, (n,), np.int64),
-            "sources": owned("sources", self.sources, (n,), np.int64),
-        }
-        for name, column in columns.items():
-            object.__setattr__(self, name, column)
+        own_columns(
+            self,
+            ids=(self.ids, (n,), np.int64),
+            boxes=(self.boxes, (n, 4), np.float32),
+            scores=(self.scores, (n,), np.float32),
+            labels=(self.labels, (n,), np.int64),
+            sources=(self.sources, (n,), np.int64),
+        )
         check_length("masks", self.masks, n)
 
     def __len__(self) -> int:
