@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,3 +258,21 @@ def test_a_camera_is_not_refined(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="live source"):
         run_to_folder("0", config, tmp_path / "run", get_detector=Spotter)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_resumed_leaves_no_archive(make_video, tmp_path, monkeypatch):
+    """Standard input that is stopped: nothing goes on with what would be kept for that."""
+    seen, config = [], load_config(None, ["output.refine=true", "output.video=false"])
+    with make_video(frames=30, width=320, height=200).open("rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        run_to_folder(
+            "-",
+            config,
+            tmp_path / "run",
+            get_detector=Spotter,
+            on_result=lambda result, _stats: seen.append(result.frame.index),
+            should_stop=lambda: len(seen) > 10,
+        )
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "tracks-refined.jsonl" in left
+    assert not [name for name in left if "archive" in name or "part" in name]

@@ -188,7 +188,7 @@ class OpenRun:
             finished = not (errors.error or lane.stats.stopped)
             if finished:  # first what says that there is more to do, then what that would need
                 errors.collect((self._folder / checkpoint.NAME).unlink, missing_ok=True)
-            errors.collect(self._outputs.release, keep=not finished)
+            errors.collect(self._outputs.release, keep=not finished and self._resumable)
         assert report is not None
         return RunResult(self._folder.path, lane.stats, self._outputs.summary(), report)
 
