@@ -25,7 +25,7 @@ from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
 from tracker.config import Override, RunConfig, load_config
 from tracker.errors import ConfigError, explain, redact
-from tracker.runs.many import Job, Outcome, Wish, choose_folders, run_many, runs_together
+from tracker.runs.many import Job, Outcome, RunRequest, choose_folders, run_many, runs_together
 from tracker.runs.record import RunRecord
 from tracker.runs.resume import check_model
 from tracker.runs.run import load_detector
@@ -165,16 +165,16 @@ def run(
     resolved = _settings(config, overrides, jobs if resume is not None else ())
     shown, together = not (quiet or as_json), runs_together(jobs)
     with Signals() as signals:
-        wish = Wish(
+        request = RunRequest(
             resolved,
             cache(lambda: load_detector(resolved)),  # one model for all videos
             lambda uri: Progress(uri, signals, show=shown, alone=not together),
             replace=force,
             resume=resume is not None and not force,
-            only_named=bool(videos),
+            named=bool(videos),
         )
         outcomes = []
-        for outcome in run_many(jobs, wish, should_stop=signals.stopped):
+        for outcome in run_many(jobs, request, should_stop=signals.stopped):
             outcomes.append(outcome)
             if outcome.error and len(jobs) == 1:
                 raise outcome.error

@@ -56,7 +56,7 @@ Watching = Callable[[str], AbstractContextManager[Watch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RunRequest:
     """How the runs of a command are to be made."""
 
     config: RunConfig
@@ -64,11 +64,11 @@ class Wish:
     watch: Watching
     replace: bool = False  # runs that are there
     resume: bool = False  # runs that are there and not finished
-    only_named: bool = True  # the videos were named, not only their runs
+    named: bool = True  # the videos were named, not only their runs
 
 
 def run_many(
-    jobs: Sequence[Job], wish: Wish, *, should_stop: Callable[[], bool] = lambda: False
+    jobs: Sequence[Job], request: RunRequest, *, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Outcome]:
     """Run all videos and yield what became of each; one that fails stops none of the others.
 
@@ -76,7 +76,7 @@ def run_many(
     ConfigError where a file would wait for a stream that never ends.
     """
     if runs_together(jobs):
-        yield from _side_by_side(jobs, wish, should_stop)
+        yield from _side_by_side(jobs, request, should_stop)
         return
     for job in jobs[:-1]:
         if is_live(job.uri):
@@ -85,7 +85,7 @@ def run_many(
         if should_stop():
             return
         try:
-            yield _finished(job, wish) or _run(job, wish, should_stop, last=job is jobs[-1])
+            yield _finished(job, request) or _run(job, request, should_stop, last=job is jobs[-1])
         except TrackerError as exc:
             yield Outcome(job, error=exc)
 
@@ -95,20 +95,20 @@ def runs_together(jobs: Sequence[Job]) -> bool:
     return len(jobs) > 1 and all(is_live(job.uri) for job in jobs)
 
 
-def _finished(job: Job, wish: Wish) -> Outcome | None:
+def _finished(job: Job, request: RunRequest) -> Outcome | None:
     """Return the outcome of a run that was finished before, where it is to be left alone."""
-    if not wish.resume:
+    if not request.resume:
         return None
     record = RunRecord.read(job.folder)
     if not record.finished:
         return None
-    check_finished(record, job.uri if wish.only_named else None, wish.config)
+    check_finished(record, job.uri if request.named else None, request.config)
     counts = job.folder / "counts.json"
     return Outcome(job, record.report, read_json(counts) if counts.is_file() else None)
 
 
-def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, last: bool) -> Outcome:
-    with wish.watch(job.uri) as watch, _open(job, wish, watch) as run:
+def _run(job: Job, request: RunRequest, should_stop: Callable[[], bool], *, last: bool) -> Outcome:
+    with request.watch(job.uri) as watch, _open(job, request, watch) as run:
 
         def start(source: Source, categories: Sequence[str]) -> None:
             if source.info.live and not last:
@@ -121,7 +121,7 @@ def _run(job: Job, wish: Wish, should_stop: Callable[[], bool], *, last: bool) -
 
 
 def _side_by_side(
-    jobs: Sequence[Job], wish: Wish, should_stop: Callable[[], bool]
+    jobs: Sequence[Job], request: RunRequest, should_stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
     """Open all streams, then let them run together."""
     outcomes: dict[Job, Outcome] = {}
@@ -129,9 +129,9 @@ def _side_by_side(
     bugs: list[Exception] = []
     with ExitStack() as stack:
         for job in jobs:
-            watch = stack.enter_context(wish.watch(job.uri))
+            watch = stack.enter_context(request.watch(job.uri))
             try:
-                opened[job] = stack.enter_context(_open(job, wish, watch))
+                opened[job] = stack.enter_context(_open(job, request, watch))
             except TrackerError as exc:
                 outcomes[job] = Outcome(job, error=exc)
                 continue
@@ -149,20 +149,20 @@ def _side_by_side(
         raise bugs[0]
 
 
-def _open(job: Job, wish: Wish, watch: Watch) -> OpenRun:
+def _open(job: Job, request: RunRequest, watch: Watch) -> OpenRun:
     """Open one run; raise TrackerError."""
 
     def load() -> Any:
         watch.loading()
-        return wish.get_detector()
+        return request.get_detector()
 
     return OpenRun(
         job.uri,
-        wish.config,
+        request.config,
         job.folder,
         get_detector=load,
-        replace=wish.replace,
-        resume=wish.resume,
+        replace=request.replace,
+        resume=request.resume,
         on_result=watch.advanced,
     )
 
