@@ -12,7 +12,8 @@ import scene
 
 from tracker.config import load_config
 from tracker.errors import MissingExtraError
-from tracker.runs.run import load_detector, run_to_folder
+from tracker.runs.run import run_to_folder
+from tracker.runs.track import load_detector
 
 SETTINGS = [
     "detector.weights='embedded'",  # the small model in the package: people and vehicles

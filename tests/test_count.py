@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tracker.config import CountConfig
 from tracker.count.lines import Line, LineCounter, resolve_lines
+from tracker.count.stage import CountStage
 from tracker.count.totals import Totals
 from tracker.formats.rows import Row, to_tracks
 from tracker.sinks.counts import CountsSink
@@ -231,3 +232,15 @@ def test_the_table_keeps_crossings_of_a_class_that_was_voted_out(tmp_path):
         ("person", "0", "1"),
         ("car", "1", "0"),
     ]
+
+
+def test_a_result_that_comes_twice_is_counted_once():
+    """By what it is, not by what it holds: a still picture is a frame of its own each time."""
+    stage, picture = CountStage(), np.zeros((200, 200, 3), np.uint8)
+    tracks = at((1, 50, 50))
+    first = FrameResult(Frame(0, 0.0, picture), Detections.empty(), tracks)
+    counted = stage.count(first)
+    assert stage.count(first) is stage.count(counted) is counted
+    assert (stage.frames, counted.counts.unique) == (1, {1: 1})
+    stage.count(FrameResult(Frame(0, 0.0, picture), Detections.empty(), tracks))
+    assert stage.frames == 2

@@ -3,6 +3,7 @@ import pytest
 import scene as scenes
 
 from tracker.config import OutputConfig
+from tracker.count.stage import CountStage
 from tracker.drawing import Annotator, color_of
 from tracker.formats.rows import Row, to_tracks
 from tracker.masks import Mask
@@ -117,3 +118,13 @@ def test_a_long_panel_is_cut():
     unique = {f"class {k}": k for k in range(1, 40)}
     picture = annotator().draw(result(Tracks.empty()), unique=unique)
     assert changed(picture)[:, :200].any(axis=1).sum() < 300
+
+
+def test_what_is_given_to_draw_stands_instead_of_what_was_counted():
+    plain = result(one())
+    counted = CountStage().count(plain)
+    assert counted.counts.unique == {1: 1}
+    as_counted = annotator().draw(counted)
+    assert np.array_equal(annotator().draw(plain, unique={"person": 1}), as_counted)
+    assert not np.array_equal(annotator().draw(counted, unique={"person": 7}), as_counted)
+    assert not np.array_equal(annotator().draw(counted, unique={}), as_counted)

@@ -75,6 +75,18 @@ def test_a_file_never_waits_for_a_camera(tracker, make_video, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_camera_may_come_last(tracker, make_video, tmp_path):
+    """Behind a file nobody waits for it; that it does not answer is its own failure."""
+    out = tmp_path / "out"
+    options = ["-o", out, "--model", TINY_MODEL]
+    code, told, said = tracker("run", make_video("a.mp4"), "rtsp://127.0.0.1:9/b", *options)
+    assert code == 1
+    assert f"-> {out}/a/" in told
+    assert "rtsp://127.0.0.1:9/b: cannot be opened" in said
+    assert "1 of 2 videos failed" in said
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
 def test_every_camera_of_several_is_opened(tracker, tmp_path):
     """Each is told of, though none answers."""
     cameras = [f"rtsp://127.0.0.1:{port}/live" for port in (9, 11)]

@@ -16,7 +16,7 @@ from tracker.config import CountConfig, DetectorConfig, load_config
 from tracker.count.stage import CountStage
 from tracker.detect.maskrcnn import MaskRCNNDetector
 from tracker.errors import SinkError, SourceError
-from tracker.pipeline import Lane, run
+from tracker.pipeline import Lane, as_ended, run
 from tracker.runs import checkpoint
 from tracker.runs.checkpoint import Checkpointer
 from tracker.runs.made import made_of
@@ -33,7 +33,7 @@ FILES = ("tracks.jsonl", "counts.json", "counts.csv", "events.jsonl", "tracks-re
 @pytest.fixture(autouse=True)
 def _no_threads_left():
     yield
-    assert not any(t.name == "prefetch" for t in threading.enumerate())
+    assert not any(t.name.startswith(("prefetch", "lane")) for t in threading.enumerate())
 
 
 def lane(source, *sinks, associator=None, **options):
@@ -63,8 +63,7 @@ def test_two_files_in_one_call_give_what_each_gives_alone(make_video, tmp_path, 
         OpenRun(str(v), config, tmp_path / "both" / v.stem, get_detector=lambda: detector)
         for v in videos
     ]
-    run_together(opened)
-    for run_ in opened:
+    for run_ in run_together(opened):
         with run_:
             assert run_.finish().report.finished
     for video in videos:
@@ -171,6 +170,65 @@ def test_a_source_that_blocks_holds_up_nobody(make):
     run(lanes, as_detector(make()), batch_size=4)
     assert sorted(ends) == [200, 300]
     assert sinks[0].seen == list(range(12))
+
+
+def test_a_slow_sink_holds_up_no_other_lane():
+    """A disk that hangs: the other camera comes to its end without a frame dropped by it."""
+    hangs = threading.Event()
+
+    class Hanging(Collect):
+        def write(self, result):
+            assert hangs.wait(20)
+            super().write(result)
+
+    class Paced(FakeSource):
+        def __iter__(self):
+            for frame in super().__iter__():
+                yield frame
+                seen.acquire(timeout=20)
+
+    class Seen(Collect):
+        def write(self, result):
+            super().write(result)
+            seen.release()
+
+    seen = threading.Semaphore(0)
+    slow = lane(FakeSource(200, live=True), Hanging())
+    good = lane(Paced(60, live=True), Seen())
+    ends = as_ended([slow, good], as_detector(FakeDetector()))
+    assert next(ends) is good
+    assert good.sinks[0].seen == list(range(60))
+    assert good.source.report.dropped == 0
+    hangs.set()
+    assert next(ends) is slow
+    assert slow.sinks[0].seen[-1] == 199
+    assert slow.source.report.dropped > 100
+
+
+def test_a_stop_waits_for_no_silent_camera():
+    """The sinks of all are closed before the silent one shows another frame."""
+    go_on, sinks = threading.Event(), [Collect(), Collect()]
+    lanes = [lane(FakeSource(), sinks[0]), lane(BlockedSource(12, go_on), sinks[1])]
+    ends = as_ended(lanes, as_detector(FakeDetector()), should_stop=lambda: len(sinks[0].seen) > 20)
+    assert {id(next(ends)), id(next(ends))} == {id(one) for one in lanes}
+    assert [sink.closed for sink in sinks] == [1, 1]
+    assert all(one.stats.stopped for one in lanes)
+    assert not any(one.source.closed for one in lanes)  # it is still being read
+    go_on.set()
+    assert not list(ends)
+    assert all(one.source.closed for one in lanes)
+
+
+def test_what_a_detector_that_works_ahead_fails_on_is_one_lanes_error():
+    class Picky(StreamingDetector, PickyDetector):
+        pass
+
+    sinks = [Collect() for _ in range(3)]
+    lanes = [lane(FakeSource(50), sinks[0]), lane(WideSource(40), sinks[1])]
+    lanes.append(lane(FakeSource(7, fails_at=5), sinks[2]))
+    run(lanes, as_detector(Picky()), batch_size=4)
+    assert [str(one.error) for one in lanes] == ["None", "cannot see this", "stream lost"]
+    assert [len(sink.seen) for sink in sinks] == [50, 0, 5]
 
 
 @pytest.mark.alone

@@ -10,7 +10,7 @@ from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import TrackerConfig, load_config
 from tracker.count.lines import LineCounter, resolve_lines
 from tracker.formats import get_format
-from tracker.runs.run import track
+from tracker.runs.track import track
 from tracker.types import Detections, Frame, Tracks
 
 pytest.importorskip("trackeval")

@@ -25,7 +25,7 @@ _WHERE = {
     "open_source": "tracker.video.source:open_source",
     "run": "tracker.pipeline:run_one",
     "stream": "tracker.pipeline:stream",
-    "track": "tracker.runs.run:track",
+    "track": "tracker.runs.track:track",
 }
 
 __all__ = sorted(_WHERE)

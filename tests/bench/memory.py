@@ -25,7 +25,8 @@ def one_run(frames: int, model: str) -> dict[str, float]:
     import scene
 
     from tracker.config import load_config
-    from tracker.runs.run import load_detector, run_to_folder
+    from tracker.runs.run import run_to_folder
+    from tracker.runs.track import load_detector
 
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "crowd.mp4"

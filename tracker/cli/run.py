@@ -28,7 +28,7 @@ from tracker.errors import ConfigError, explain, redact
 from tracker.runs.many import Job, Outcome, RunRequest, choose_folders, run_many, runs_together
 from tracker.runs.record import RunRecord
 from tracker.runs.resume import check_model
-from tracker.runs.run import load_detector
+from tracker.runs.track import load_detector
 
 
 def run(

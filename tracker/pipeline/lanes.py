@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tracker.errors import SinkError
+from tracker.errors import SinkError, explain
 from tracker.snapshot import Snapshot, StageState
 from tracker.types import FrameResult
 from tracker.types.stages import Associator, Counting, CountingSink, Recorder, Sink, Source
@@ -53,6 +54,25 @@ class RunStats:
             for name, stage in past.stages.items():
                 stats.stages[name] = Stage(stage.seconds, stage.frames)
         return stats
+
+
+class Wish:
+    """The wish that all lanes stop: asked for by many, told once, and kept."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop, self._lock = should_stop, threading.Lock()
+        self.told = False
+        self.error: BaseException | None = None  # why, where it is no proper wish
+
+    def ask(self) -> bool:
+        """Whether the lanes are to stop."""
+        with self._lock:
+            self.told = self.told or self._should_stop()
+            return self.told
+
+    def tell(self, error: BaseException | None) -> None:
+        """Let the lanes stop, for this reason."""
+        self.told, self.error = True, error
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +136,14 @@ class Lane:
         self.error = errors.pop() if errors else late.pop(0)
         for other in errors + late:
             self.error.add_note(f"also: {other}")
+
+    def close_source(self) -> None:
+        """Close the source, which nobody reads any more; what fails in that is told."""
+        try:
+            self.source.close()
+        except Exception as exc:
+            log.warning("%s", explain(exc))
+            self.error = self.error or exc
 
     def _write(self, result: FrameResult) -> None:
         """Give a result to all sinks but the broken; raise what fails at once, or as the last."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
+from tracker.errors import explain
 from tracker.pipeline.lanes import Lane, Stage
-from tracker.prefetch import Ended, Gather, prefetch
+from tracker.prefetch import Ended, Gather, Scatter, prefetch
 from tracker.snapshot import Snapshot
 from tracker.types import Detections, Frame, FrameResult
 from tracker.types.stages import Detector, Source, StreamingDetector
+
+log = logging.getLogger(__name__)
 
 DEPTH = 4  # frames of a lane that wait between two stages; bounds the memory
 SPAN = 16  # frames that a batch with undetected ones may span; several batches may be under way
@@ -53,41 +57,64 @@ def span(batch_size: int, every: int) -> int:
 
 
 class Flow:
-    """The stages that run in threads, up to the tracks of each frame."""
+    """The stages that run in threads, up to the tracks of each frame.
+
+    No lane holds up another: frames are taken of those only whose reader keeps up.
+    """
 
     def __init__(self, lanes: Sequence[Lane], detector: Detector, batch_size: int) -> None:
         self._lanes, self._detector, self._batch_size = lanes, detector, batch_size
-        self._stack = ExitStack()
         self._queues: list[deque[_Step | End]] = [deque() for _ in lanes]
         self._taken = [0] * len(lanes)  # frames of each lane that came to the detector
         self._groups: list[list[_Step]] = [[] for _ in lanes]  # of which a batch is made
+        self._failed: set[int] = set()  # lanes that the detector fails on
+        self._tracked = Scatter[Tracked | End](len(lanes), on_taken=self._look_again)
 
     def __enter__(self) -> Flow:
-        self._detector.reset()
         self._decoded = Gather(
             [self._frames(number) for number in range(len(self._lanes))],
             DEPTH,
             drop_oldest=[lane.source.info.live for lane in self._lanes],
             on_drop=[_count_drop(lane.source) for lane in self._lanes],
+            has_room=self._has_room,
         )
-        self._stack.callback(self._decoded.close)
+        self._tracked.deal(self._track())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._decoded.stop_all()  # what waits for frames comes to its end
+        self._tracked.close()
+        self._decoded.close()
 
     def stop(self, number: int) -> None:
-        """Let one lane come to an end."""
+        """Let one lane come to an end; its reader gets nothing more."""
         self._decoded.stop(number)
+        self._tracked.stop(number)
 
-    def steps(self) -> Iterator[Tracked | End]:
-        """Yield the frames of all lanes, each lane's in order, and an end for each lane."""
-        depth = DEPTH * len(self._lanes)
+    def stop_all(self) -> None:
+        """Let all lanes come to their ends."""
+        for number in range(len(self._lanes)):
+            self.stop(number)
+
+    def of(self, number: int) -> Iterator[Tracked | End]:
+        """Yield the frames of one lane in order, and its end."""
+        return self._tracked.of(number)
+
+    def _look_again(self) -> None:
+        self._decoded.look_again()
+
+    def _has_room(self, number: int) -> bool:
+        return self._tracked.waiting(number) < DEPTH
+
+    def _track(self) -> Iterator[tuple[int, Tracked | End]]:
+        """Yield the frames of all lanes with their tracks, each lane's in order."""
+        self._detector.reset()
         ahead = isinstance(self._detector, StreamingDetector) and self._detector.overlaps
         live = any(lane.source.info.live for lane in self._lanes)
         found = self._detect_ahead() if ahead and not live else self._detect_in_turn()
-        detected = self._stack.enter_context(closing(prefetch(found, depth)))
-        yield from self._stack.enter_context(closing(prefetch(self._associate(detected), depth)))
+        with closing(prefetch(found, DEPTH * len(self._lanes))) as detected:
+            for item in self._associate(detected):
+                yield item.lane, item
 
     # ---- decode -----------------------------------------------------------------------------
 
@@ -116,6 +143,9 @@ class Flow:
 
     def _detect(self, batch: list[_Step]) -> None:
         """Detect one batch; what fails in it ends the lane whose frames it fails on."""
+        batch = [step for step in batch if step.lane not in self._failed]
+        if not batch:
+            return
         start = time.perf_counter()
         try:
             found = self._detector.detect([step.frame for step in batch])
@@ -129,28 +159,48 @@ class Flow:
                 self._detect([step for step in batch if step.lane == number])
 
     def _detect_ahead(self) -> Iterator[_Step | End]:
-        """Let the detector work on several batches at once; its time is all that passes."""
-        assert isinstance(self._detector, StreamingDetector)
+        """Let the detector work on several batches at once; its time is all that passes.
+
+        Once that has failed in one of several lanes, each batch goes by itself: so the error is
+        that of the lane whose frames it fails on.
+        """
+        rounds = self._decoded.rounds()
+        batches = (batch for ready in rounds for batch in self._batches(ready))
         sent: deque[list[_Step]] = deque()
-
-        def batches() -> Iterator[list[Frame]]:
-            for ready in self._decoded.rounds():
-                for batch in self._batches(ready):
-                    sent.append(batch)
-                    yield [step.frame for step in batch]
-
-        start = time.perf_counter()
-        with ExitStack() as stack:
-            results = self._detector.stream(batches())
-            if isinstance(results, Generator):
-                stack.enter_context(closing(results))
-            for found in results:
-                self._put(sent.popleft(), found, time.perf_counter() - start)
+        try:
+            for seconds, found in self._answers(batches, sent):
+                self._put(sent[0], found, seconds)
+                sent.popleft()
                 yield from self._passed_on()
-                start = time.perf_counter()
-        if sent:
-            raise ValueError(f"the detector gave no result for {len(sent)} batch(es)")
+        except Exception as exc:
+            if len(self._lanes) == 1:
+                raise
+            log.warning("%s: detecting one batch after the other from here on", explain(exc))
+        else:
+            if sent:
+                raise ValueError(f"the detector gave no result for {len(sent)} batch(es)")
+        for batch in chain(sent, batches):
+            self._detect(batch)
+            yield from self._passed_on()
         yield from self._passed_on()
+
+    def _answers(
+        self, batches: Iterable[list[_Step]], sent: deque[list[_Step]]
+    ) -> Iterator[tuple[float, Sequence[Detections]]]:
+        """Yield the detector's answers and the seconds to each; `sent` is what awaits one."""
+        assert isinstance(self._detector, StreamingDetector)
+
+        def frames() -> Iterator[list[Frame]]:
+            for batch in batches:
+                sent.append(batch)
+                yield [step.frame for step in batch]
+
+        results = self._detector.stream(frames())
+        with closing(results) if isinstance(results, Generator) else nullcontext():
+            start = time.perf_counter()
+            for found in results:
+                yield time.perf_counter() - start, found
+                start = time.perf_counter()
 
     def _batches(self, ready: Iterable[tuple[int, _Step | Ended]]) -> Iterator[list[_Step]]:
         """Take in what has been decoded and yield the batches that are complete by it.
@@ -191,7 +241,8 @@ class Flow:
     def _fail(self, batch: list[_Step], error: Exception) -> None:
         """End the lane of a batch that could not be detected, behind the frames before it."""
         number = batch[0].lane
-        self.stop(number)
+        self._failed.add(number)
+        self._decoded.stop(number)
         queue = self._queues[number]
         while queue and queue[-1] is not batch[0]:
             queue.pop()
@@ -221,7 +272,7 @@ class Flow:
                 yield self._link(item)
             except Exception as exc:
                 failed.add(item.lane)
-                self.stop(item.lane)
+                self._decoded.stop(item.lane)
                 yield End(item.lane, exc)
 
     def _link(self, step: _Step) -> Tracked:

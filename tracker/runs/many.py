@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,35 +116,36 @@ def _run(job: Job, request: RunRequest, should_stop: Callable[[], bool], *, last
             watch.started(source, categories)
 
         run.tell(start)
-        run_together([run], should_stop=should_stop)
+        for _ in run_together([run], should_stop=should_stop):
+            pass
         return _outcome(job, run)
 
 
 def _side_by_side(
     jobs: Sequence[Job], request: RunRequest, should_stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
-    """Open all streams, then let them run together."""
-    outcomes: dict[Job, Outcome] = {}
-    opened: dict[Job, OpenRun] = {}
+    """Open all streams, then let them run together; yield what became of each as it ends."""
+    opened: dict[OpenRun, Job] = {}
     bugs: list[Exception] = []
     with ExitStack() as stack:
         for job in jobs:
             watch = stack.enter_context(request.watch(job.uri))
             try:
-                opened[job] = stack.enter_context(_open(job, request, watch))
+                run = stack.enter_context(_open(job, request, watch))
             except TrackerError as exc:
-                outcomes[job] = Outcome(job, error=exc)
+                yield Outcome(job, error=exc)
                 continue
-            opened[job].tell(watch.started)
-        run_together(list(opened.values()), should_stop=should_stop)
-        for job, run in opened.items():
+            opened[run] = job
+            run.tell(watch.started)
+        ended = run_together(list(opened), should_stop=should_stop)
+        for run in stack.enter_context(closing(ended)):
+            job = opened[run]
             try:
-                outcomes[job] = _outcome(job, run)
+                yield _outcome(job, run)
             except TrackerError as exc:
-                outcomes[job] = Outcome(job, error=exc)
+                yield Outcome(job, error=exc)
             except Exception as exc:  # a bug, which is told when the others are finished
                 bugs.append(exc)
-    yield from (outcomes[job] for job in jobs if job in outcomes)
     if bugs:
         raise bugs[0]
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tracker import pipeline
-from tracker.associate.mask_tracker import MaskTracker
 from tracker.config import RunConfig
-from tracker.count.stage import CountStage
 from tracker.errors import ConfigError, SinkError, TrackerError, redact
 from tracker.files import JsonObject, Refresh, new_file, write_json
 from tracker.pipeline import Lane, RunStats
@@ -23,9 +21,10 @@ from tracker.runs.made import fingerprint, made_of
 from tracker.runs.outputs import Outputs
 from tracker.runs.record import Report, run_toml, to_report
 from tracker.runs.resume import check_same, find
+from tracker.runs.track import make_tracker
 from tracker.snapshot import Snapshot
 from tracker.types import FrameResult
-from tracker.types.stages import Detector, Source, as_detector
+from tracker.types.stages import Source, as_detector
 from tracker.video.address import on_disk
 from tracker.video.source import open_source
 
@@ -41,34 +40,6 @@ class RunResult:
     stats: RunStats
     counts: JsonObject  # the content of counts.json
     report: Report
-
-
-def track(
-    uri: str | Path, config: RunConfig | None = None, *, detector: Any = None
-) -> Iterator[FrameResult]:
-    """Yield every frame of a video with its detections, tracks and counts.
-
-    `uri` is whatever `open_source` takes; `detector` defaults to the model that `config` names.
-    Raises TrackerError.
-    """
-    config = config or RunConfig()
-    with closing(open_source(uri, config.source)) as source:
-        found = as_detector(detector if detector is not None else load_detector(config))
-        yield from pipeline.stream(
-            source,
-            found,
-            _tracker(config),
-            batch_size=found.info.batch_size,
-            every=config.detector.every,
-            counting=CountStage(config.count),
-        )
-
-
-def load_detector(config: RunConfig) -> Detector:
-    """Load the detector that the settings name; only here torch is imported. Raises ModelError."""
-    from tracker.detect.open import open_detector
-
-    return open_detector(config.detector, embeddings=config.tracker.gallery_s > 0)
 
 
 def run_to_folder(
@@ -101,19 +72,29 @@ def run_to_folder(
     ) as opened:
         if on_start:
             opened.tell(on_start)
-        run_together([opened], should_stop=should_stop)
+        for _ in run_together([opened], should_stop=should_stop):
+            pass
         return opened.finish()
 
 
 def run_together(
     runs: Sequence[OpenRun], *, should_stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Let runs of one detector go side by side, a lane each; `finish` tells how each went."""
-    alive = [run for run in runs if not run.lane.ended]
-    if alive:
-        info = alive[0].detector.info
-        lanes = [run.lane for run in alive]
-        pipeline.run(lanes, alive[0].detector, batch_size=info.batch_size, should_stop=should_stop)
+) -> Generator[OpenRun, None, None]:
+    """Let runs of one detector go side by side, a lane each; yield each when its lane has ended.
+
+    `OpenRun.finish` tells how it went.
+    """
+    of_lane = {run.lane: run for run in runs if not run.lane.ended}
+    yield from (run for run in runs if run.lane.ended)
+    if not of_lane:
+        return
+    detector = next(iter(of_lane.values())).detector
+    size = detector.info.batch_size
+    with closing(
+        pipeline.as_ended(list(of_lane), detector, batch_size=size, should_stop=should_stop)
+    ) as ended:
+        for lane in ended:
+            yield of_lane[lane]
 
 
 class OpenRun:
@@ -156,11 +137,11 @@ class OpenRun:
 
     def __exit__(self, *_: object) -> None:
         with self._stack:
-            if not self._finished:  # something else went wrong: what it replaced comes back
+            if not self._finished:  # something else went wrong: as if somebody had stopped it
+                self.lane.stats.stopped |= not self.lane.ended
                 self.lane.end(None)
-                self._outputs.close()
-                if not self.lane.stats.frames:
-                    self._folder.discard()
+                with suppress(BaseException):  # what went wrong is on its way
+                    self.finish()
 
     def tell(self, on_start: OnStart) -> None:
         """Say that the run begins; what fails in that ends it before it has begun."""
@@ -189,6 +170,7 @@ class OpenRun:
             if finished:  # first what says that there is more to do, then what that would need
                 errors.collect((self._folder / checkpoint.NAME).unlink, missing_ok=True)
             errors.collect(self._outputs.release, keep=not finished and self._resumable)
+            errors.collect(self._folder.release)
         assert report is not None
         return RunResult(self._folder.path, lane.stats, self._outputs.summary(), report)
 
@@ -220,7 +202,7 @@ class OpenRun:
     def _open_outputs(self, past: Snapshot | None) -> None:
         """Begin in the folder, or go on with what `past` says of it."""
         self._resumable = on_disk(self._uri) is not None
-        associator = _tracker(self._config)
+        associator = make_tracker(self._config)
         try:
             if past is None:
                 self._begin()
@@ -350,8 +332,3 @@ def _open_source(uri: str, config: RunConfig, output: Path, past: Snapshot | Non
             raise ConfigError(f"{uri}: would be overwritten; give another --output")
         stack.pop_all()
     return source
-
-
-def _tracker(config: RunConfig) -> MaskTracker:
-    every, refines = config.detector.every, config.output.refine
-    return MaskTracker(config.tracker, carries=every > 1, keeps_masks=refines)
