@@ -27,7 +27,6 @@ from tracker.runs.run import run_to_folder
 from tracker.types import AudioTrack, Detections, Tracks
 from tracker.types.stages import DetectorInfo
 from tracker.video.file import VideoFile
-from tracker.video.live import LiveStream
 from tracker.video.source import open_source
 from tracker.video.writer import VideoWriter
 
@@ -223,8 +222,8 @@ KINDS = ("video", "audio")
 def test_pictures_without_a_decoder_are_one_sentence(make_video, monkeypatch):
     path, opened = make_video(), av.open
     monkeypatch.setattr("av.open", lambda *a, **k: Undecodable(opened(path)))
-    with pytest.raises(SourceError, match="the codec of its pictures is unknown"):
-        LiveStream("http://camera/live", SourceConfig())
+    with pytest.raises(SourceError, match="the codec or the size of its pictures is unknown"):
+        open_source("http://camera/live", SourceConfig())
     with pytest.raises(SourceError, match="the codec or the size of its pictures is unknown"):
         VideoFile(path, name="a.mp4", config=SourceConfig())
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 import av
 import av.error
-import av.stream
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.snapshot import SourceMark
-from tracker.types import AudioTrack, Frame, SourceReport, StreamInfo
+from tracker.types import AudioTrack, Frame, Image, SourceReport, StreamInfo
+from tracker.video.container import (
+    Container,
+    choose_streams,
+    fault,
+    has_leaps,
+    is_playlist,
+    no_picture,
+    open_address,
+    open_file,
+)
+from tracker.video.health import Health, Holes
 from tracker.video.picture import (
     FALLBACK_RATE,
     Clock,
@@ -29,50 +36,51 @@ from tracker.video.picture import (
     is_turned,
     reason,
     report_state,
+    restore_report,
+    usable_rate,
 )
-from tracker.video.seek import find_mark, find_time, mark_before, restart
+from tracker.video.reading import Shown, decode, prepare
+from tracker.video.seek import find_mark, find_time, mark_before
 
-# Containers of real footage. Playlists and scripts (m3u8, ffconcat, sdp) can name other files and
-# hosts, so they are not among them, and no protocol but `file` may be opened from within.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,gif,h264,hevc,"
-    "mjpeg,m4v,ivf,obu,mxf,wtv,dv,nut,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,image2"
-)
-_MOST_ERRORS_IN_A_ROW = 500
 _RECENT = 256  # packets: more than a decoder holds
 
 
 class VideoFile:
-    """Decode one file (or stream of bytes) with PyAV.
+    """Decode one file with PyAV, by its path, its address or as bytes that come once.
 
-    A damaged packet is skipped and counted; pictures are suspect from there to the next key frame.
+    A damaged packet is skipped and counted; pictures are suspect from there until all is whole.
     What the container declares is compared with what was found.
     """
 
-    def __init__(self, path: Path | IO[bytes], *, name: str, config: SourceConfig) -> None:
-        self.name, self.path = name, path
-        self._max_pixels = config.max_pixels
+    def __init__(
+        self,
+        path: Path | str | IO[bytes],
+        *,
+        name: str,
+        config: SourceConfig,
+        container: Container | None = None,
+    ) -> None:
+        """Open it, or take over the `container` of an address, and read the first picture."""
+        self.name, self.path, self._config = name, path, config
+        self.report = SourceReport()
         self._recent: deque[int | None] = deque(maxlen=_RECENT)  # times of packets
         self._known: SourceMark | None = None  # up to there packets come for the second time
         self._again = 0  # and so many more
+        self._sound_end = 0.0  # s, on the container's clock
         self._closing = threading.Lock()
-        self.container = self._open(path)
+        self.container = container or self.open_again()
         try:
-            self.stream = stream = self._pick_stream()
-            rate = stream.average_rate or stream.guessed_rate
-            self._rate = rate if rate and Fraction(1, 10) <= rate <= 1000 else None
-            self.report = SourceReport(declared_frames=stream.frames or None)
-            self._pictures: Iterator[av.VideoFrame | None] = self.decode()
-            self.head = self._read_head()
+            self._number, self.head = self._choose()
         except BaseException:
             self.close()
             raise
-        self._maker = FrameMaker(self.report)
+        self._rate = usable_rate(self.stream)
+        self._maker = FrameMaker(self.report, self.stream)
         self._clock = self.new_clock(self.report)
         self._start: SourceMark | None = None  # what lies before it nobody wants
         self._index = -1  # of the latest picture
         self._pts: int | None = None  # of the latest frame; None where another has the same time
-        self._suspect = True  # from a key frame on pictures are whole
+        self._suspect = True  # the latest picture
         self.info = self._describe(self.head[-1])
 
     def frames(
@@ -84,16 +92,18 @@ class VideoFile:
         raises SourceError where another picture lies there.
         """
         try:
-            for picture in self._behind(mark):
-                if picture is None:
-                    self._suspect = True
+            for shown in self._behind(mark):
+                if shown is None:
                     continue
-                time = self._pass(picture)
+                time = self._pass(shown)
                 if finished(self._index, time):
                     return
-                take = wanted(self._index, time)
                 frame = self._maker.make(
-                    picture, self._index, time, suspect=self._suspect, wanted=take
+                    shown.picture,
+                    self._index,
+                    time,
+                    suspect=shown.suspect,
+                    wanted=wanted(self._index, time),
                 )
                 if frame is not None:
                     yield frame
@@ -121,20 +131,26 @@ class VideoFile:
         with self._closing:
             self.container.close()
 
-    def open_again(self) -> av.container.InputContainer:
+    def open_again(self) -> Container:
         """Return the file opened once more, beside this one; raise SourceError."""
-        return self._open(self.path)
+        if isinstance(self.path, str):
+            return open_address(self.path, self._config)
+        return open_file(self.path, name=self.name, max_pixels=self._config.max_pixels)
 
     def reopen(self) -> None:
-        """Go back to the beginning; raise SourceError."""
+        """Go back to the beginning, as if nothing had been read; raise SourceError."""
         with self._closing:
             self.container.close()
             self.container = self.open_again()
-        self.stream = self._pick_stream()
+        self._begin(self._number)
 
     def new_clock(self, report: SourceReport) -> Clock:
         """Return a clock at the file's beginning."""
-        return Clock(self._rate or FALLBACK_RATE, report)
+        return Clock(self._rate or FALLBACK_RATE, report, leaps=has_leaps(self.container))
+
+    def convert(self, picture: av.VideoFrame) -> Image:
+        """Return a picture as it is given out."""
+        return self._maker.convert(picture)
 
     def skip_to(self, is_start: Callable[[int, float], bool]) -> None:
         """Let `frames` begin near the first frame for which `is_start(index, time)`.
@@ -144,7 +160,7 @@ class VideoFile:
         """
         self._start = mark_before(self, is_start)
 
-    def _behind(self, mark: SourceMark | None) -> Iterator[av.VideoFrame | None]:
+    def _behind(self, mark: SourceMark | None) -> Iterator[Shown | None]:
         """Return the pictures behind a mark, or those that are looked at where there is none."""
         if mark is None and self._start is None:
             return itertools.chain(self.head, self._pictures)
@@ -153,33 +169,31 @@ class VideoFile:
         elif self._start is not None and (found := find_time(self, self._start)):
             mark, pictures = self._start, found
         else:
-            restart(self)
+            self.reopen()
             return self.decode()
-        self._index, self._suspect = mark.index, mark.suspect
+        self._index, self.health.suspect = mark.index, mark.suspect
         self._maker.size = mark.size[0], mark.size[1]
         if mark.clock:
             self._clock.restore(mark.clock)
         return pictures
 
-    def _pass(self, picture: av.VideoFrame) -> float:
+    def _pass(self, shown: Shown) -> float:
         """Take in the next picture and return its time, s."""
-        if picture.is_corrupt:
-            self._suspect = True
-        elif picture.key_frame:
-            self._suspect = False
-        before = self._clock.last
+        picture, before = shown.picture, self._clock.last
         time = self._clock.tell(None if picture.pts is None else picture.time)
         self._index += 1
+        self._suspect = shown.suspect
         self._pts = None if time == before else picture.pts
         return time
 
-    def _describe(self, first: av.VideoFrame | None) -> StreamInfo:
+    def _describe(self, shown: Shown | None) -> StreamInfo:
         """Return what is claimed, and what the first picture shows to be true."""
-        assert first is not None  # the head ends with a picture
-        stream, turned = self.stream, is_turned(first)
+        assert shown is not None  # the head ends with a picture
+        first, stream = shown.picture, self.stream
+        turned = is_turned(first)
         aspect = Fraction(stream.sample_aspect_ratio or 0) or Fraction(1)
         audio, note = None, ""
-        if self.container.streams.audio and isinstance(self.path, Path):
+        if self.container.streams.audio and isinstance(self.path, Path | str):
             origin = float(first.time) if first.pts is not None and first.time else 0.0
             audio = AudioTrack(str(self.path), origin)
         elif self.container.streams.audio:
@@ -196,67 +210,45 @@ class VideoFile:
 
     # ---- opening ----------------------------------------------------------------------------
 
-    def _open(self, path: Path | IO[bytes]) -> av.container.InputContainer:
-        options = {
-            "format_whitelist": _FORMATS,
-            "protocol_whitelist": "file",
-            "max_pixels": str(self._max_pixels),
-        }
-        target: Any = path
-        if isinstance(path, Path):
-            self._check_file(path)
-            target = f"file:{path.absolute()}"  # so that 'concat:a|b' stays a file's name
-        else:
-            options.pop("protocol_whitelist")
-        try:
-            container: av.container.InputContainer = av.open(target, options=options)
-        except (av.error.FFmpegError, OSError, ValueError) as exc:
-            why = reason(exc)
-            if getattr(exc, "errno", None) == errno.EINVAL:
-                why = "its format is none that is read here"
-            raise SourceError(f"{self.name}: is not a video that can be read ({why})") from None
-        return container
+    def _choose(self) -> tuple[int, list[Shown | None]]:
+        """Return the number of the first stream that decodes, and all up to its first picture.
 
-    def _check_file(self, path: Path) -> None:
-        try:
-            status = path.stat()
-        except OSError as exc:
-            raise SourceError(f"{self.name}: {reason(exc)}") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{self.name}: is not a regular file")
-        if not status.st_size:
-            raise SourceError(f"{self.name}: the file is empty (0 bytes)")
+        So size and rotation are facts, not claims. Raises SourceError.
+        """
+        streams = choose_streams(
+            self.container,
+            name=self.name,
+            max_pixels=self._config.max_pixels,
+            wanted=self._config.stream,
+        )
+        numbers = [stream.index for stream in streams]
+        if not isinstance(self.path, Path | str):
+            del numbers[1:]  # what has been read does not come again
+        for number in numbers:
+            if number != numbers[0]:
+                self.container.close()
+                self.container = self.open_again()
+            self._begin(number)
+            head: list[Shown | None] = []
+            for shown in self._pictures:
+                head.append(shown)
+                if shown is not None:
+                    return number, head
+        raise no_picture(self.path, self.name)
+
+    def _begin(self, number: int) -> None:
+        """Prepare to read one stream from its beginning."""
+        self._number = number
+        self.stream = self._pick_stream()
+        fresh = SourceReport(declared_frames=self.stream.frames or None)
+        restore_report(self.report, report_state(fresh))
+        self._pictures = self.decode()
 
     def _pick_stream(self) -> av.VideoStream:
-        pictures = av.stream.Disposition.attached_pic  # the cover of a song is no video
-        streams = [s for s in self.container.streams.video if not s.disposition & pictures]
-        if not streams:
-            only_sound = " (only sound)" if self.container.streams.audio else ""
-            raise SourceError(f"{self.name}: holds no video stream{only_sound}")
-        stream = streams[0]
-        codec = stream.codec_context
-        if codec is None or not codec.width or not codec.height:
-            raise SourceError(
-                f"{self.name}: the codec or the size of its pictures is unknown, or they are "
-                f"larger than source.max_pixels ({self._max_pixels}) allows"
-            )
-        if codec.width * codec.height > self._max_pixels:
-            raise SourceError(
-                f"{self.name}: pictures of {codec.width} x {codec.height} px are larger than "
-                f"source.max_pixels ({self._max_pixels}) allows"
-            )
-        codec.thread_type = "AUTO"
-        codec.options = {"max_pixels": str(self._max_pixels)}
+        stream = self.container.streams[self._number]
+        assert isinstance(stream, av.VideoStream)
+        prepare(stream, max_pixels=self._config.max_pixels, live=False)
         return stream
-
-    def _read_head(self) -> list[av.VideoFrame | None]:
-        """Decode up to the first picture, so that size and rotation are facts, not claims."""
-        head: list[av.VideoFrame | None] = []
-        for picture in self._pictures:
-            head.append(picture)
-            if picture is not None:
-                return head
-        raise SourceError(f"{self.name}: holds no picture that can be decoded")
 
     def _frames_by_duration(self) -> int | None:
         if self._rate and self.stream.duration and self.stream.time_base:
@@ -268,54 +260,49 @@ class VideoFile:
     # ---- decoding ---------------------------------------------------------------------------
 
     def packets(self) -> Iterator[av.Packet[Any]]:
-        """Yield the packets of the pictures; what ends them too early becomes a note."""
-        packets = self.container.demux(self.stream)
+        """Yield the packets of the pictures; what ends them too early becomes a note.
+
+        The sound's are read too: they tell whether the file reaches the end that it declares.
+        """
+        packets = self.container.demux(self.stream, *self.container.streams.audio)
         while True:
             try:
-                yield next(packets)
+                packet = next(packets)
             except StopIteration:
                 return
             except IndexError:  # PyAV 18: a stream that appears mid-file breaks the final flush
                 self.report.notes.append("a new stream appeared in the middle of the file")
                 return
             except (av.error.FFmpegError, OSError) as exc:
+                if isinstance(self.path, str):
+                    why = fault(exc)
+                    break
                 self.report.notes.append(f"reading stopped: {reason(exc)}")
                 return
+            if packet.stream_index == self._number:
+                yield packet
+            elif packet.pts is not None and packet.time_base:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._sound_end = max(self._sound_end, end)
+        raise SourceError(f"{self.name}: the connection broke ({why})")
 
-    def decode(self, known: SourceMark | None = None) -> Iterator[av.VideoFrame | None]:
+    def decode(self, known: SourceMark | None = None) -> Iterator[Shown | None]:
         """Yield decoded pictures, and None for each packet that could not be decoded.
 
         Packets that had been read at the mark `known` have been counted before.
         """
-        flushed, in_a_row = False, 0
         self._known, self._again = known, 0
-        for packet in self.packets():
-            flushed |= not packet.size
-            self._count(packet)
-            try:
-                pictures = packet.decode()
-            except EOFError:
-                continue
-            except (av.error.FFmpegError, ValueError):
-                self.report.bad_packets += 1
-                in_a_row += 1
-                if in_a_row >= _MOST_ERRORS_IN_A_ROW:
-                    why = f"gave up after {in_a_row} undecodable packets in a row"
-                    self.report.notes.append(why)
-                    return
-                yield None
-                continue
-            if pictures:
-                in_a_row = 0
-            yield from pictures
-        if not flushed:
-            with suppress(EOFError, av.error.FFmpegError):
-                yield from self.stream.codec_context.decode(None)
+        self.health = Health(self.stream, self.report, self._holes())
+        return decode(self.packets(), self.stream, self.health, self.report, self._count)
+
+    def _holes(self) -> Holes | None:
+        """Return what finds lost pictures by their times, where those can tell."""
+        if is_playlist(self.container):
+            return Holes(longest_s=float("inf"))  # whole segments may be lost
+        return Holes()
 
     def _count(self, packet: av.Packet[Any]) -> None:
         """Count a packet, once: a decoder that went back reads some of them again."""
-        if not packet.size:
-            return
         time = packet.dts if packet.pts is None else packet.pts
         self._recent.append(time)
         if self._known is not None:
@@ -335,9 +322,20 @@ class VideoFile:
 
     def _compare_with_claims(self) -> None:
         report, found = self.report, self._index + 1
-        report.missing = max(0, report.packets - found - report.bad_packets)
-        declared = report.declared_frames
-        if declared and declared > found:
+        report.missing += max(0, report.packets - found - report.bad_packets)
+        declared = (report.declared_frames or 0) - self.health.left_out
+        if declared > found:
             report.notes.append(f"{found} of {declared} declared frames were found")
-        if not (declared and declared <= found):
-            self._clock.compare(self.container.duration)
+        elif declared <= 0:
+            self._compare_with_duration()
+
+    def _compare_with_duration(self) -> None:
+        """Note where the file ends well before what it declares; sound may be longer."""
+        duration, last = self.container.duration, self._clock.last
+        if not duration or last is None or self.report.clock_jumps:
+            return
+        start = (self.container.start_time or 0) / av.time_base
+        claimed, step = duration / av.time_base, self._clock.step
+        end = max(last + step, self._sound_end - start)
+        if end < 0.9 * claimed - step:
+            self.report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,52 +16,41 @@ from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.snapshot import SourceMark
 from tracker.types import Frame, SourceReport, StreamInfo
-from tracker.video.address import advice, is_camera, to_address
-from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, Wanted, reason
-
-_ADVICE = {
-    "ExitError": "no answer in time",
-    "HTTPUnauthorizedError": "user name or password is wrong (401)",
-    "HTTPForbiddenError": "access is forbidden (403)",
-    "HTTPNotFoundError": "the address is not known there (404)",
-    "ConnectionRefusedError": "nothing answers at this address (connection refused)",
-}
+from tracker.video.container import Container, choose_streams, fault
+from tracker.video.health import Health
+from tracker.video.picture import FALLBACK_RATE, Clock, FrameMaker, Wanted, usable_rate
+from tracker.video.reading import decode, prepare
 
 
 class LiveStream:
-    """One camera or network stream; a URL that declares a length is read as a file is."""
+    """One camera or network stream that has been opened, and never ends by itself."""
 
-    def __init__(self, uri: str, config: SourceConfig) -> None:
+    def __init__(self, uri: str, container: Container, config: SourceConfig) -> None:
         self.name = uri
-        self._config = config
+        self._container, self._config = container, config
         self._closing = threading.Lock()
-        self._container = self._open()
-        streams = self._container.streams.video
-        if not streams:
+        try:
+            self._stream = choose_streams(
+                container, name=uri, max_pixels=config.max_pixels, wanted=config.stream
+            )[0]
+        except BaseException:
             self.close()
-            raise SourceError(f"{uri}: holds no video stream")
-        self._stream = stream = streams[0]
-        codec: av.VideoCodecContext | None = stream.codec_context
-        if codec is None:  # FFmpeg has no decoder for it
-            self.close()
-            raise SourceError(f"{uri}: the codec of its pictures is unknown")
-        if codec.width * codec.height > config.max_pixels:
-            self.close()
-            raise SourceError(
-                f"{uri}: pictures of {codec.width} x {codec.height} px are larger than "
-                f"source.max_pixels ({config.max_pixels}) allows"
-            )
-        codec.thread_type = "SLICE"  # frame threads would add their number of frames of delay
-        rate = stream.average_rate or stream.guessed_rate
-        self._rate = rate if rate and Fraction(1, 10) <= rate <= 1000 else None
-        live = not self._container.duration
+            raise
+        prepare(self._stream, max_pixels=config.max_pixels, live=True)
+        codec = self._stream.codec_context
+        self._rate = usable_rate(self._stream)
         self.report = SourceReport()
-        started = datetime.now(UTC) if live else None
         self.info = StreamInfo(
-            codec.width, codec.height, self._rate, None, live=live, started=started
+            codec.width,
+            codec.height,
+            self._rate,
+            None,
+            pixel_aspect=Fraction(self._stream.sample_aspect_ratio or 0) or Fraction(1),
+            live=True,
+            started=datetime.now(UTC),
         )
         # A multipart JPEG stream carries no times: FFmpeg invents 25 frames/s.
-        self._has_times = self._container.format.name != "mpjpeg"
+        self._has_times = container.format.name != "mpjpeg"
 
     def mark(self) -> None:
         """Return None: what a camera showed cannot be seen again."""
@@ -72,30 +60,26 @@ class LiveStream:
     ) -> Iterator[Frame]:
         """Yield the frames for which `wanted(index, time)`, until `finished(index, time)`."""
         assert mark is None
-        report, maker = self.report, FrameMaker(self.report)
-        clock = Clock(self._rate or FALLBACK_RATE, report)
-        index, suspect = 0, True
+        report, maker = self.report, FrameMaker(self.report, self._stream)
+        clock = Clock(self._rate or FALLBACK_RATE, report, leaps=True)
+        health = Health(self._stream, report)
+        index = 0
         try:
-            for picture in self._pictures():
-                if picture is None or picture.is_corrupt:
-                    suspect = True
-                elif picture.key_frame:
-                    suspect = False
-                if picture is None:
+            for shown in decode(self._packets(), self._stream, health, report, self._count):
+                if shown is None:
                     continue
+                picture = shown.picture
                 stamp = picture.time if picture.pts is not None else None
                 moment = clock.tell(stamp if self._has_times else time.monotonic())
                 if finished(index, moment):
                     return
                 frame = maker.make(
-                    picture, index, moment, suspect=suspect, wanted=wanted(index, moment)
+                    picture, index, moment, suspect=shown.suspect, wanted=wanted(index, moment)
                 )
                 if frame is not None:
                     yield frame
                 index += 1
-            if self.info.live:
-                raise SourceError(f"{self.name}: the stream ended after {index} frames")
-            clock.compare(self._container.duration)
+            raise SourceError(f"{self.name}: the stream ended after {index} frames")
         finally:
             self.close()
 
@@ -104,29 +88,11 @@ class LiveStream:
         with self._closing:
             self._container.close()
 
-    def _open(self) -> av.container.InputContainer:
-        config, uri = self._config, self.name
-        target = to_address(uri)
-        arguments: dict[str, Any] = {}
-        options = {"max_pixels": str(config.max_pixels)}
-        if is_camera(uri):
-            target, arguments = _camera(uri)
-        elif uri.lower().startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"  # lost UDP packets are wrong pictures without a flag
-        try:
-            container: av.container.InputContainer = av.open(
-                target,
-                options=options,
-                timeout=(config.open_timeout_s, config.read_timeout_s),
-                **arguments,
-            )
-            return container
-        except (av.error.FFmpegError, OSError, ValueError) as exc:
-            why = _why(exc)
-        # Not where it is caught: as a context the error would carry the address along.
-        raise SourceError(f"{uri}: cannot be opened ({why}{advice(uri)})")
+    def _count(self, _packet: av.Packet[Any]) -> None:
+        self.report.packets += 1
 
-    def _pictures(self) -> Iterator[av.VideoFrame | None]:
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        """Yield the packets; raise SourceError where the connection is silent or breaks."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -134,29 +100,9 @@ class LiveStream:
             except (StopIteration, EOFError):
                 return
             except av.error.ExitError:
-                packet, fault = None, f"no picture came for {self._config.read_timeout_s:g} s"
+                packet, why = None, f"no picture came for {self._config.read_timeout_s:g} s"
             except (av.error.FFmpegError, OSError, IndexError) as exc:
-                packet, fault = None, f"the connection broke ({_why(exc)})"
+                packet, why = None, f"the connection broke ({fault(exc)})"
             if packet is None:
-                raise SourceError(f"{self.name}: {fault}")
-            self.report.packets += bool(packet.size)
-            try:
-                yield from packet.decode()
-            except EOFError:
-                return
-            except (av.error.FFmpegError, ValueError):
-                self.report.bad_packets += 1
-                yield None
-
-
-def _camera(uri: str) -> tuple[str, dict[str, Any]]:
-    """Return what PyAV opens for a camera index or device on this system."""
-    if sys.platform == "darwin":
-        return uri, {"format": "avfoundation"}
-    if sys.platform == "win32":
-        raise SourceError(f"camera {uri}: on Windows give the camera as an rtsp or http URL")
-    return (f"/dev/video{uri}" if uri.isdecimal() else uri), {"format": "v4l2"}
-
-
-def _why(exc: BaseException) -> str:
-    return _ADVICE.get(type(exc).__name__) or reason(exc)
+                raise SourceError(f"{self.name}: {why}")
+            yield packet

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from tracker.snapshot import ClockState
 from tracker.types import Frame, Image, SourceReport
@@ -20,14 +20,30 @@ from tracker.types import Frame, Image, SourceReport
 Wanted = Callable[[int, float], bool]  # of a frame: its index and its time, s
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
-_LONGEST_GAP_S = 600.0  # a leap further forward is a clock jump, not a pause
+_LONGEST_GAP_S = 600.0  # where clocks may leap, a step further forward is one and no pause
+_HD_SIDE = 1280  # px: from so long a side on untagged colours are those of HD
+_UNTAGGED = 2  # the code of ITU-T H.273 for colours of which nothing is said
+_JPEG = {"mjpeg", "mjpegb", "jpegls", "ljpeg", "webp"}  # whose colours are BT.601 at any size
+
+
+def _without_a_name(cls: type[Type], value: object) -> Any:
+    """Return a member for a kind of side data that FFmpeg knows and PyAV's list does not."""
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"KIND_{value}", value
+    return member
+
+
+# Else reading the side data of a picture with an EXIF tag raises ValueError.
+Type._missing_ = classmethod(_without_a_name)  # type: ignore[assignment]
 
 
 class Clock:
     """Turns container times into seconds from the first frame that never run backwards."""
 
-    def __init__(self, rate: Fraction, report: SourceReport) -> None:
+    def __init__(self, rate: Fraction, report: SourceReport, *, leaps: bool = False) -> None:
+        """Begin; where the clock `leaps`, a very long step forward is no pause."""
         self.step = float(1 / rate)
+        self._longest = _LONGEST_GAP_S if leaps else float("inf")
         self.last: float | None = None
         self._offset: float | None = None
         self._report = report
@@ -39,13 +55,6 @@ class Clock:
     def restore(self, state: ClockState) -> None:
         """Go on where `state` was taken."""
         self.last, self._offset = state.last, state.offset
-
-    def compare(self, duration: int | None) -> None:
-        """Note in the report where a source ends well before what it declares, in us."""
-        if duration and self.last is not None and not self._report.clock_jumps:
-            end, claimed = self.last + self.step, duration / 1e6
-            if end < 0.9 * claimed - self.step:
-                self._report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")
 
     def tell(self, raw: float | None) -> float:
         """Return the time of the next frame, whose container time is `raw`."""
@@ -61,7 +70,7 @@ class Clock:
         time = raw + self._offset
         if 0 < self.last - time < _SMALL_STEP_BACK_S:
             time = self.last  # two pictures in the wrong order, not another clock
-        if time < self.last - 1e-6 or time - self.last > _LONGEST_GAP_S:
+        if time < self.last - 1e-6 or time - self.last > self._longest:
             self._report.clock_jumps += 1
             self._offset += self.last + self.step - time
             time = self.last + self.step
@@ -87,9 +96,10 @@ def restore_report(
 class FrameMaker:
     """Turns decoded pictures into frames, and counts what it sees of them."""
 
-    def __init__(self, report: SourceReport) -> None:
+    def __init__(self, report: SourceReport, stream: av.VideoStream) -> None:
         self._report = report
         self._reformatter = VideoReformatter()
+        self._is_jpeg = stream.codec_context.codec.canonical_name in _JPEG
         self.size: tuple[int, int] | None = None  # px, as stored, of the latest picture
 
     def make(
@@ -105,9 +115,13 @@ class FrameMaker:
             return None
         self._report.suspect += suspect
         self._report.frames += 1
-        image = upright(picture, self._reformatter)
+        image = self.convert(picture)
         image.flags.writeable = False  # it is nobody else's: no copy is needed
         return Frame(index, time, image, suspect)
+
+    def convert(self, picture: av.VideoFrame) -> Image:
+        """Return the upright picture in RGB."""
+        return upright(picture, self._reformatter, is_jpeg=self._is_jpeg)
 
 
 def checksum(image: Image) -> int:
@@ -115,9 +129,19 @@ def checksum(image: Image) -> int:
     return zlib.crc32(np.ascontiguousarray(image).data)
 
 
-def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> Image:
-    """Convert to RGB, then turn and mirror as the display matrix asks, by quarter turns."""
-    image: Image = reformatter.reformat(picture, format="rgb24").to_ndarray()  # type: ignore[assignment]
+def upright(
+    picture: av.VideoFrame, reformatter: VideoReformatter, *, is_jpeg: bool = False
+) -> Image:
+    """Convert to RGB, then turn and mirror as the display matrix asks, by quarter turns.
+
+    Colours that are not tagged are taken as players take them: by BT.709 in HD, else, and in
+    JPEG, by BT.601.
+    """
+    untagged = picture.colorspace == _UNTAGGED and not is_jpeg
+    is_hd = max(picture.width, picture.height) >= _HD_SIDE
+    source = Colorspace.ITU709 if untagged and is_hd else None
+    converted = reformatter.reformat(picture, format="rgb24", src_colorspace=source)
+    image: Image = converted.to_ndarray()  # type: ignore[assignment]
     a, b, c, d = _display_matrix(picture)
     if is_turned(picture):
         image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0
@@ -140,6 +164,12 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
             a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
             return a, b, c, d
     return 1 << 16, 0, 0, 1 << 16
+
+
+def usable_rate(stream: av.VideoStream) -> Fraction | None:
+    """Return the rate that a stream declares, frames/s, where it can be believed."""
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate and Fraction(1, 10) <= rate <= 1000 else None
 
 
 def reason(exc: BaseException) -> str:

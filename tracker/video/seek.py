@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
-from av.video.reformatter import VideoReformatter
 
 from tracker.errors import SourceError
 from tracker.snapshot import ClockState, SourceMark
 from tracker.types import SourceReport
-from tracker.video.picture import checksum, report_state, restore_report, upright
+from tracker.video.picture import checksum, report_state, restore_report
+from tracker.video.reading import Shown
 
 if TYPE_CHECKING:
     from tracker.video.file import VideoFile
 
-Pictures = Iterator["av.VideoFrame | None"]
+Pictures = Iterator[Shown | None]
 _FEWEST = 32  # frames before a start that are worth a search
 _CODECS = {"h264", "hevc", "vp9", "av1"}  # of which every packet shows one picture
 _INDEXED = {"mov", "mp4", "matroska", "webm"}  # whose every packet tells the time of its picture
@@ -108,11 +108,12 @@ def places(file: VideoFile) -> Iterator[Place]:
     Ends at the first that only decoding can tell: a packet that is damaged or knows no time, or two
     of one time. A picture is shown no earlier than it is decoded, so those before are in order.
     """
-    first = file.head[-1]
+    shown = file.head[-1]
     codec = file.stream.codec_context.name
     told = isinstance(file.path, Path) and any(codec.startswith(name) for name in _CODECS)
-    if not told or first is None or _INDEXED.isdisjoint(file.container.format.name.split(",")):
+    if not told or shown is None or _INDEXED.isdisjoint(file.container.format.name.split(",")):
         return
+    first = shown.picture
     report = SourceReport(declared_frames=file.report.declared_frames)
     clock, size = file.new_clock(report), (first.width, first.height)
     latest: int | None = None
@@ -155,23 +156,17 @@ def find_time(file: VideoFile, mark: SourceMark) -> Pictures | None:
     try:
         file.container.seek(mark.pts, stream=file.stream, backward=True)
         pictures = file.decode(mark)
-        for number, picture in enumerate(pictures):
-            if picture is not None and not number and not picture.key_frame:
+        for number, shown in enumerate(pictures):
+            if shown is None or (not number and not shown.picture.key_frame):
                 return None  # the container called a key what is none
-            if picture is None or picture.pts is None or picture.pts > mark.pts:
+            picture = shown.picture
+            if picture.pts is None or picture.pts > mark.pts:
                 return None
             if picture.pts == mark.pts:
-                return pictures if _is_marked(picture, mark) else None
+                return pictures if _is_marked(file, picture, mark) else None
     except (av.error.FFmpegError, OSError):
         pass
     return None
-
-
-def restart(file: VideoFile) -> None:
-    """Let a file be decoded from its beginning, as if nothing of it had been read."""
-    fresh = SourceReport(declared_frames=file.report.declared_frames)
-    restore_report(file.report, report_state(fresh))
-    file.reopen()
 
 
 def _by_count(file: VideoFile, mark: SourceMark) -> Pictures | None:
@@ -182,15 +177,16 @@ def _by_count(file: VideoFile, mark: SourceMark) -> Pictures | None:
     """
     report, known = file.report, _read_by(mark)
     by_time = mark.pts is not None and not known.clock_jumps
-    restart(file)
+    file.reopen()
     pictures = file.decode()
     number = -1
-    for picture in pictures:
-        if picture is None:
+    for shown in pictures:
+        if shown is None:
             continue
         number += 1
+        picture = shown.picture
         lies_there = picture.pts == mark.pts if by_time else number == mark.index
-        if lies_there and _is_marked(picture, mark):
+        if lies_there and _is_marked(file, picture, mark):
             # What has been read was counted just now, and may be more than it was then.
             read = {"packets": report.packets, "bad_packets": report.bad_packets}
             notes = tuple(dict.fromkeys([*known.notes, *report.notes]))
@@ -205,5 +201,5 @@ def _read_by(mark: SourceMark) -> SourceReport:
     return report
 
 
-def _is_marked(picture: av.VideoFrame, mark: SourceMark) -> bool:
-    return mark.picture is None or checksum(upright(picture, VideoReformatter())) == mark.picture
+def _is_marked(file: VideoFile, picture: av.VideoFrame, mark: SourceMark) -> bool:
+    return mark.picture is None or checksum(file.convert(picture)) == mark.picture

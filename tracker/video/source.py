@@ -15,6 +15,7 @@ from tracker.snapshot import SourceMark
 from tracker.types import Frame, StreamInfo
 from tracker.types.stages import Source
 from tracker.video.address import on_disk
+from tracker.video.container import has_end, no_picture, open_address
 from tracker.video.file import VideoFile
 from tracker.video.images import ImageSequence, is_image
 from tracker.video.live import LiveStream
@@ -38,7 +39,7 @@ def open_source(
         return _Clip(VideoFile(sys.stdin.buffer, name="standard input", config=config), config)
     place = on_disk(text)
     if place is None:
-        return _Clip(LiveStream(text, config), config)
+        return _Clip(_at_address(text, config), config)
     path = Path(place)
     try:
         is_pattern = not path.exists() and (set("*?") & set(place) or glob.glob(place))  # noqa: PTH207
@@ -48,6 +49,14 @@ def open_source(
     if is_images and (is_pattern or path.exists()):
         return _Clip(ImageSequence(place, config), config, mark)
     return _Clip(VideoFile(path, name=text, config=config), config, mark)
+
+
+def _at_address(uri: str, config: SourceConfig) -> VideoFile | LiveStream:
+    """Open an address: what ends by itself is read as a file is, byte for byte."""
+    container = open_address(uri, config)
+    if has_end(container, over_http=uri.lower().startswith("http")):
+        return VideoFile(uri, name=uri, config=config, container=container)
+    return LiveStream(uri, container, config)
 
 
 class _Clip:
@@ -82,7 +91,7 @@ class _Clip:
                 f"{self._source.name}: no frame lies between the start "
                 f"({self._config.start}) and the end ({self._config.end or 'of the video'})"
             )
-        raise SourceError(f"{self._source.name}: holds no picture that can be decoded")
+        raise no_picture(self._source.name, self._source.name)
 
     def mark(self) -> SourceMark | None:
         """Return where the source was when it gave the latest frame."""
