@@ -331,10 +331,7 @@ def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> I
         name = ".".join(part for part in parts if part != "[key]")
         message = item["msg"].removeprefix("Value error, ")
         if unknown:
-            known = _known_keys(parts[:-1], model or RunConfig)
-            near = get_close_matches(parts[-1], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            sentence = f"unknown key {name!r}; {hint}"
+            sentence = f"unknown key {name!r}; {_hint(parts, model)}"
         elif parts[:2] == ["count", "lines"] and len(parts) > 2:
             rule = "needs a name of letters, digits, - and _, and four numbers x1, y1, x2, y2"
             name = ".".join(parts[:3])
@@ -353,7 +350,11 @@ def _is_union_member(part: int | str) -> bool:
     return isinstance(part, str) and re.search(r"[(\]]|^(float|str|int|none)$", part) is not None
 
 
-def _known_keys(path: Sequence[str], model: Any) -> list[str]:
-    for part in path:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+def _hint(parts: Sequence[str], model: type[BaseModel] | None) -> str:
+    """Say which key was meant by one that is unknown, or which are known there."""
+    section: Any = model or RunConfig
+    for part in parts[:-1]:
+        section = section.model_fields[part].annotation
+    known = list(section.model_fields)
+    near = get_close_matches(parts[-1], known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

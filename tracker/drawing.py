@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import cv2
@@ -64,18 +64,14 @@ class Annotator:
             unique = counted if unique is None else unique
         image = result.frame.image.copy()
         tracks, pen = result.tracks, _Pen(image)
-        colors = [color_of(int(id_)) for id_ in tracks.ids]
+        colors = list(map(color_of, tracks.ids.tolist()))
         if self._config.masks:
-            for mask, color in zip(tracks.masks, colors, strict=True):
-                if mask is not None:
-                    _blend(image, mask, color, pen.thickness)
+            pen.masks(tracks, colors)
         self._extend_trails(result)
         for id_, color in zip(tracks.ids.tolist(), colors, strict=True):
-            pen.path([(round(x), round(y)) for _, x, y in self._trails.get(id_, ())], color)
+            pen.path(self._trails.get(id_, ()), color)
         if self._config.boxes:
-            rows = zip(tracks.boxes, tracks.observed, tracks.masks, colors, strict=True)
-            for box, seen, mask, color in rows:  # one carried with its mask is not guessed
-                pen.box(box, color, dashed=not seen and mask is None)
+            pen.boxes(tracks, colors)
         for line in lines:
             pen.line(line)
         if self._config.panel:
@@ -148,10 +144,21 @@ class _Pen:
         self._stroke = max(1, round(size / 900))
         self._labels: list[tuple[int, int, int, int]] = []  # xyxy px of those drawn so far
 
-    def path(self, points: list[tuple[int, int]], color: Color) -> None:
-        if len(points) > 1:
+    def masks(self, tracks: Tracks, colors: Sequence[Color]) -> None:
+        for mask, color in zip(tracks.masks, colors, strict=True):
+            if mask is not None:
+                _blend(self._image, mask, color, self.thickness)
+
+    def path(self, trail: Collection[tuple[float, float, float]], color: Color) -> None:
+        if len(trail) > 1:
+            points = [(round(x), round(y)) for _, x, y in trail]
             line = np.array(points, np.int32).reshape(-1, 1, 2)
             cv2.polylines(self._image, [line], False, color, self.thickness, cv2.LINE_AA)
+
+    def boxes(self, tracks: Tracks, colors: Sequence[Color]) -> None:
+        rows = zip(tracks.boxes, tracks.observed, tracks.masks, colors, strict=True)
+        for box, seen, mask, color in rows:  # one carried with its mask is not guessed
+            self.box(box, color, dashed=not seen and mask is None)
 
     def box(self, box: npt.NDArray[np.float32], color: Color, *, dashed: bool) -> None:
         x1, y1, x2, y2 = (round(float(v)) for v in box)

@@ -33,6 +33,28 @@ def new_file(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[
     A link is followed; a device or a pipe, as /dev/stdout, is written as it is. A `durable` file is
     on the disk before it has its name.
     """
+    path, part = _places(path)
+    try:
+        with _open(part, mode) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if part != path:
+            part.replace(path)
+    except OSError as exc:
+        with suppress(OSError):
+            if part != path:
+                part.unlink(missing_ok=True)
+        raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    except BaseException:
+        if part != path:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Return the file that a path means and the one to write until it is whole; raise SinkError."""
     try:
         if not path.name or path.is_dir():
             raise SinkError(f"{path}: is a folder, a file must have a name")
@@ -42,27 +64,14 @@ def new_file(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[
         special = path.exists() and not path.is_file()
     except OSError as exc:  # the disk is gone
         raise SinkError(f"{path}: cannot be written: {exc.strerror}") from exc
-    part = path if special else path.with_name(path.name + ".part")
-    encoding = None if "b" in mode else "utf-8"
-    newline = None if "b" in mode else ""
-    errors = None if "b" in mode else "backslashreplace"  # names of files need not be UTF-8
-    try:
-        with part.open(mode, encoding=encoding, newline=newline, errors=errors) as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        if not special:
-            part.replace(path)
-    except OSError as exc:
-        with suppress(OSError):
-            if not special:
-                part.unlink(missing_ok=True)
-        raise SinkError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    except BaseException:
-        if not special:
-            part.unlink(missing_ok=True)
-        raise
+    return path, path if special else path.with_name(path.name + ".part")
+
+
+def _open(path: Path, mode: str) -> IO[Any]:
+    if "b" in mode:
+        return path.open(mode)
+    # Names of files, which a text may hold, need not be UTF-8.
+    return path.open(mode, encoding="utf-8", newline="", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -34,18 +34,15 @@ def similarity(
     those whose box IoU or blend does not reach `minimum`; masks that cannot help are not compared.
     """
     blended = np.where(gate, box_iou(track_boxes, boxes), 0.0)
-    if mask_weight == 0:
+    mine, theirs = _with_pixels(track_masks), _with_pixels(masks)
+    if mask_weight == 0 or not mine or not theirs:
         return np.where(blended >= minimum, blended, 0.0)
-    rows = [i for i, mask in enumerate(track_masks) if mask is not None and mask.bits.size]
-    columns = [j for j, mask in enumerate(masks) if mask is not None and mask.bits.size]
-    if not rows or not columns:
-        return np.where(blended >= minimum, blended, 0.0)
+    rows, columns = list(mine), list(theirs)
     pairs = np.ix_(rows, columns)
-    mine = [m for i in rows if (m := track_masks[i]) is not None]
-    theirs = [m for j in columns if (m := masks[j]) is not None]
     # Two masks share no more than their boxes do, and cover no less than the larger of them.
     areas = np.maximum(
-        np.array([m.area for m in mine])[:, None], np.array([m.area for m in theirs])[None, :]
+        np.array([mask.area for mask in mine.values()])[:, None],
+        np.array([mask.area for mask in theirs.values()])[None, :],
     )
     # Masks may reach a pixel beyond the detector's boxes: hence the margin.
     margin = np.array([-1, -1, 1, 1])
@@ -54,11 +51,16 @@ def similarity(
     bound = mask_weight * most + (1 - mask_weight) * blended[pairs]
     least = np.broadcast_to(np.asarray(minimum, np.float64), blended.shape)[pairs]
     near = (blended[pairs] >= np.maximum(least, 1e-9)) & (bound >= least)
-    of_masks = mask_iou(mine, theirs, near, rows=COMPARED_ROWS)
+    of_masks = mask_iou(list(mine.values()), list(theirs.values()), near, rows=COMPARED_ROWS)
     blended[pairs] = np.where(
         near, mask_weight * of_masks + (1 - mask_weight) * blended[pairs], 0.0
     )
     return np.where(blended >= minimum, blended, 0.0)
+
+
+def _with_pixels(masks: Sequence[Mask | None]) -> dict[int, Mask]:
+    """Return the masks that are there and not empty, by their rows."""
+    return {row: mask for row, mask in enumerate(masks) if mask is not None and mask.bits.size}
 
 
 def assign(similarity: FloatArray, minimum: FloatArray | float) -> list[tuple[int, int]]:

@@ -16,7 +16,6 @@ from tracker.associate.matching import is_duplicate, match
 from tracker.associate.track_table import Past, TrackTable
 from tracker.boxes import box_area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from tracker.config import TrackerConfig
-from tracker.masks import Mask
 from tracker.snapshot import TrackerState
 from tracker.types import Detections, Image, Sighting, Tracks
 
@@ -78,16 +77,14 @@ class MaskTracker:
         """
         self._advance(time, image, detections.boxes)
         self._detected = time
-        was_seen = self._tracks.source >= 0
-        self._tracks.source = match(
-            self._tracks, detections, self.config, self._filter, time, self._gap
-        )
+        tracks = self._tracks
+        was_seen = tracks.source >= 0
+        tracks.source = match(tracks, detections, self.config, self._filter, time, self._gap)
         self._correct(detections, time)
-        self._coast(was_seen & (self._tracks.source < 0))
+        self._coast(was_seen & (tracks.source < 0))
         if self._gallery:
-            self._gallery.observe(
-                detections.embeddings[self._tracks.source[self._tracks.source >= 0]]
-            )
+            matched = tracks.source[tracks.source >= 0]
+            self._gallery.observe(detections.embeddings[matched])
         self._start(detections, time)
         return self._report(time)
 
@@ -158,14 +155,20 @@ class MaskTracker:
         place, covariance = tracks.mean[:, :2, 0].copy(), tracks.covariance
         self._predict(step)
         if image is not None and self._camera is not None:
-            expected = cxcywh_to_xyxy(tracks.seen_part) if boxes is None else boxes
-            motion = self._camera.update(image, expected)
-            if motion is not None and len(tracks):
-                tracks.move(motion)
+            self._follow_camera(self._camera, image, boxes)
         moved = tracks.mean[:, :2, 0] - place
         if self._flow:
             self._flow.correct(tracks, self._filter, image, moved, covariance, step)
         return moved
+
+    def _follow_camera(
+        self, camera: CameraMotion, image: Image, boxes: npt.NDArray[Any] | None
+    ) -> None:
+        """Move the tracks as the background moved."""
+        expected = cxcywh_to_xyxy(self._tracks.seen_part) if boxes is None else boxes
+        motion = camera.update(image, expected)
+        if motion is not None and len(self._tracks):
+            self._tracks.move(motion)
 
     def _forget(self, time: float) -> None:
         tracks, config = self._tracks, self.config
@@ -345,10 +348,7 @@ class MaskTracker:
             rows = rows[((box[:, 2:] > 0) & (box[:, :2] < self._size)).all(axis=1)]
         seen = tracks.source[rows] >= 0
         predicted = cxcywh_to_xyxy(tracks.seen_part[rows])
-        masks: list[Mask | None] = [
-            tracks.masks[row] if is_seen else None
-            for row, is_seen in zip(rows.tolist(), seen.tolist(), strict=True)
-        ]
+        masks = [tracks.masks[row] if tracks.source[row] >= 0 else None for row in rows.tolist()]
         return Tracks(
             ids=tracks.id[rows],
             boxes=np.where(seen[:, None], tracks.box[rows], predicted).astype(np.float32),

@@ -102,42 +102,65 @@ def _join(
     decides, for all tracks at once, and again until nothing joins.
     """
     while len(tracks) > 1 and config.join_s > 0:
-        begins = np.array([times[track[0].frame] for track in tracks])
-        by_begin = np.argsort(begins, kind="stable")
-        labels = [_vote(track) for track in tracks]
-        worth: dict[tuple[int, int], float] = {}
-        for i, track in enumerate(tracks):
-            end = _Motion(track, times, -1)
-            first = np.searchsorted(begins[by_begin], end.time, side="right")
-            last = np.searchsorted(begins[by_begin], end.time + config.join_s, side="right")
-            for j in by_begin[first:last].tolist():
-                other = tracks[j]
-                one_stretch = stretches[track[-1].frame] == stretches[other[0].frame]
-                if i == j or labels[i] != labels[j] or not one_stretch:
-                    continue
-                start = _Motion(other, times, 0)
-                middle = (start.time + end.time) / 2
-                a, b = (expand(m.at(middle)[None], config.join_scale) for m in (end, start))
-                alike = float(box_iou(a, b)[0, 0]) * _same_size(end.box, start.box)
-                if alike >= config.join_similarity:
-                    worth[i, j] = alike
-        if not worth:
+        similarities = _join_similarities(tracks, times, stretches, config)
+        if not similarities:
             break
-        rows, columns = (sorted({pair[side] for pair in worth}) for side in (0, 1))
-        table = np.zeros((len(rows), len(columns)))
-        for (i, j), alike in worth.items():
-            table[rows.index(i), columns.index(j)] = alike
-        after = {rows[i]: columns[j] for i, j in assign(table, 0.0)}
-        heads = set(range(len(tracks))) - set(after.values())
-        joined = []
-        for head in sorted(heads):
-            chain = list(tracks[head])
-            while head in after:
-                head = after[head]
-                chain += tracks[head]
-            joined.append(chain)
-        tracks = joined
+        tracks = _chain(tracks, _successors(similarities))
     return tracks
+
+
+def _join_similarities(
+    tracks: list[list[Seen]],
+    times: FloatArray,
+    stretches: npt.NDArray[np.int64],
+    config: RefineConfig,
+) -> dict[tuple[int, int], float]:
+    """Return how well the first of two tracks, by their numbers, goes on as the second."""
+    begins = np.array([times[track[0].frame] for track in tracks])
+    by_begin = np.argsort(begins, kind="stable")
+    labels = [_vote(track) for track in tracks]
+    found: dict[tuple[int, int], float] = {}
+    for i, track in enumerate(tracks):
+        end = _Motion(track, times, -1)
+        first = np.searchsorted(begins[by_begin], end.time, side="right")
+        last = np.searchsorted(begins[by_begin], end.time + config.join_s, side="right")
+        for j in by_begin[first:last].tolist():
+            other = tracks[j]
+            one_stretch = stretches[track[-1].frame] == stretches[other[0].frame]
+            if i == j or labels[i] != labels[j] or not one_stretch:
+                continue
+            similarity = _gap_similarity(end, _Motion(other, times, 0), config.join_scale)
+            if similarity >= config.join_similarity:
+                found[i, j] = similarity
+    return found
+
+
+def _gap_similarity(end: _Motion, start: _Motion, scale: float) -> float:
+    """Return the IoU of the widened boxes in the middle of the gap, less for unlike heights."""
+    middle = (start.time + end.time) / 2
+    a, b = (expand(motion.at(middle)[None], scale) for motion in (end, start))
+    return float(box_iou(a, b)[0, 0]) * _same_size(end.box, start.box)
+
+
+def _successors(similarities: dict[tuple[int, int], float]) -> dict[int, int]:
+    """Return which track goes on as which, all chosen at once."""
+    rows, columns = (sorted({pair[side] for pair in similarities}) for side in (0, 1))
+    table = np.zeros((len(rows), len(columns)))
+    for (i, j), similarity in similarities.items():
+        table[rows.index(i), columns.index(j)] = similarity
+    return {rows[i]: columns[j] for i, j in assign(table, 0.0)}
+
+
+def _chain(tracks: list[list[Seen]], successors: dict[int, int]) -> list[list[Seen]]:
+    """Append to every track that is nobody's successor those it goes on as."""
+    joined = []
+    for head in sorted(set(range(len(tracks))) - set(successors.values())):
+        chain = list(tracks[head])
+        while head in successors:
+            head = successors[head]
+            chain += tracks[head]
+        joined.append(chain)
+    return joined
 
 
 class _Motion:

@@ -20,7 +20,7 @@ from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
 from tracker.formats.detections import read
 from tracker.sinks.archive import refined_log
-from tracker.types import LoggedFrame, TrackLog, Tracks
+from tracker.types import DetectionLog, LoggedFrame, TrackLog, Tracks
 
 _NOTHING = Tracks.empty()
 _BY_SUFFIX = {".jsonl": "jsonl", ".json": "coco", ".csv": "csv", ".parquet": "parquet"}
@@ -98,10 +98,7 @@ def associate(
     resolved = load_config(find_config(config), settings or ())
     if to is not None and to not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
-    wanted = split_numbers(labels, "--labels")
-    log = read(detections, fps, _range(score_range))
-    if wanted:
-        log = replace(log, frames=(frame.only(wanted) for frame in log.frames))
+    log = _read(detections, fps, score_range, labels)
     tracker = MaskTracker(resolved.tracker)
     history = History(resolved.refine) if refine else None
     tracks = link(log, tracker, history)
@@ -109,19 +106,16 @@ def associate(
         raise ConfigError(
             f"{detections}: has no masks, and MOTS is a format of masks; use --to mot"
         )
-    name = to or _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if log.has_masks else "mot")
+    name = to or _format_of(output, log)
     online = output.with_name(f"{output.stem}-online{output.suffix}") if history else output
-    if detections.resolve() in (output.resolve(), online.resolve()):
-        raise ConfigError(f"{output}: is the file that is read; give another --output")
-    if not output.name or output.is_dir():
-        raise ConfigError(f"{output}: is a folder; give a file to write")
+    _check_output(output, online, detections)
     counted = _Count(keep=history is not None)
     with Console(stderr=True).status("") as status:
         counted.show = lambda: status.update(f"{counted.frames} frames, {len(counted.ids)} tracks")
         get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
     if history:
-        bare, counted = TrackLog(tracks.info, counted.bare), _Count(keep=False)
-        refined = refined_log(bare, history)
+        refined = refined_log(TrackLog(tracks.info, counted.bare), history)
+        counted = _Count(keep=False)
         get_format(name).write(TrackLog(refined.info, counted.count(refined.frames)), output)
     summary = {
         "output": str(output),
@@ -133,6 +127,30 @@ def associate(
         typer.echo(json.dumps(summary))
     else:
         typer.echo(f"{counted.frames} frames, {len(counted.ids)} tracks -> {output} ({name})")
+
+
+def _read(
+    path: Path, fps: float | None, score_range: str | None, labels: str | None
+) -> DetectionLog:
+    """Read detections, of the named classes alone."""
+    wanted = split_numbers(labels, "--labels")
+    log = read(path, fps, _range(score_range))
+    if not wanted:
+        return log
+    return replace(log, frames=(frame.only(wanted) for frame in log.frames))
+
+
+def _format_of(output: Path, log: DetectionLog) -> str:
+    """Return the format that a file's ending tells; .txt is MOTS where there are masks."""
+    return _BY_SUFFIX.get(output.suffix.lower()) or ("mots" if log.has_masks else "mot")
+
+
+def _check_output(output: Path, online: Path, detections: Path) -> None:
+    """Raise ConfigError where the results would replace what is read, or a folder."""
+    if detections.resolve() in (output.resolve(), online.resolve()):
+        raise ConfigError(f"{output}: is the file that is read; give another --output")
+    if not output.name or output.is_dir():
+        raise ConfigError(f"{output}: is a folder; give a file to write")
 
 
 class _Count:

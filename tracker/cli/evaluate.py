@@ -180,27 +180,40 @@ def _print(evaluation: Evaluation) -> None:
     if not console.is_terminal:
         console = Console(width=250)  # a pipe has no width that a table must be cut to
     for label, results in evaluation.scores.items():
-        sequences = [key for key in next(iter(results.values())) if key is not None]
-        combined = {name: scores[None] for name, scores in results.items()}
-        figures = list(next(iter(combined.values())).values)
-        if "MOTSA" in figures:
-            figures.remove("MOTA")  # the same number, by its name for boxes
-        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
-        table.add_column("result", overflow="fold")
-        if len(sequences) > 1:
-            table.add_column("sequence", overflow="fold")
-        for figure in figures:
-            table.add_column(figure, justify="right", no_wrap=True)
-        _add_rows(table, combined, figures, "all" if len(sequences) > 1 else None)
-        for key in sequences if len(sequences) > 1 else ():
-            parts = {name: scores[key] for name, scores in results.items()}
-            if any(part.values["GT_IDs"] or part.values["IDs"] for part in parts.values()):
-                _add_rows(table, parts, figures, key)
         console.print(f"[bold]{escape(label)}[/bold]")
-        console.print(table)
+        console.print(_table(results))
     console.print(
         "[dim]IDSW switches, Frag fragments, IDs of the result, GT_IDs of the truth[/dim]"
     )
+
+
+def _table(results: Mapping[str, Mapping[str | None, Score]]) -> Table:
+    """Return the figures of one class: of all sequences combined, then of each."""
+    sequences = [key for key in next(iter(results.values())) if key is not None]
+    combined = {name: scores[None] for name, scores in results.items()}
+    figures = list(next(iter(combined.values())).values)
+    if "MOTSA" in figures:
+        figures.remove("MOTA")  # the same number, by its name for boxes
+    if len(sequences) < 2:
+        table = _empty_table(["result"], figures)
+        _add_rows(table, combined, figures, None)
+        return table
+    table = _empty_table(["result", "sequence"], figures)
+    _add_rows(table, combined, figures, "all")
+    for key in sequences:
+        parts = {name: scores[key] for name, scores in results.items()}
+        if any(part.values["GT_IDs"] or part.values["IDs"] for part in parts.values()):
+            _add_rows(table, parts, figures, key)
+    return table
+
+
+def _empty_table(names: Sequence[str], figures: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for figure in figures:
+        table.add_column(figure, justify="right", no_wrap=True)
+    return table
 
 
 def _add_rows(

@@ -85,23 +85,10 @@ def export(
     if frames:
         if to != "coco":
             raise ConfigError("--frames goes with --to coco")
-        try:
-            parse_stride(every)
-        except ValueError as exc:
-            raise ConfigError(f"--every {exc}") from exc
-        folder = output or run / "labels"
         selection = Selection(every, min_score, min_length, still_score, unsure)
-        made = export_labels(run, folder, selection, video)
-        typer.echo(
-            f"{made.frames} frames, {made.objects} objects of {made.tracks} tracks "
-            f"({made.dropped} tracks were not good enough) -> {made.path}"
-        )
+        _export_labels(run, output, selection, video)
         return
-    log_path = run / "tracks.jsonl" if run.is_dir() else run
-    if not log_path.is_file():
-        log_path = run / "tracks.jsonl.part"  # what a killed run left
-    if not log_path.is_file():
-        raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
+    log_path = _find_log(run)
     target_format = get_format(to)
     suffix = target_format.SUFFIX
     kind = "" if to == suffix.lstrip(".") else f"-{to}"
@@ -112,3 +99,28 @@ def export(
         raise ConfigError(f"{target}: is a file of the run itself; give another --output")
     target_format.write(open_log(log_path), target)
     typer.echo(str(target))
+
+
+def _export_labels(
+    run: Path, output: Path | None, selection: Selection, video: Path | None
+) -> None:
+    """Write a run's frames as pictures with labels, and say how many."""
+    try:
+        parse_stride(selection.every)
+    except ValueError as exc:
+        raise ConfigError(f"--every {exc}") from exc
+    made = export_labels(run, output or run / "labels", selection, video)
+    typer.echo(
+        f"{made.frames} frames, {made.objects} objects of {made.tracks} tracks "
+        f"({made.dropped} tracks were not good enough) -> {made.path}"
+    )
+
+
+def _find_log(run: Path) -> Path:
+    """Return a run's log, or a log itself; raise ConfigError."""
+    path = run / "tracks.jsonl" if run.is_dir() else run
+    if not path.is_file():
+        path = run / "tracks.jsonl.part"  # what a killed run left
+    if not path.is_file():
+        raise ConfigError(f"{run}: holds no tracks.jsonl; give the folder of a run")
+    return path

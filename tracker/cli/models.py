@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tracker.detect.models.cards import ModelCard
     from tracker.detect.models.weights import ModelInfo
 
 
@@ -54,17 +56,23 @@ def models(
         return
     cards = [find_card(name)] if name else known_models()
     if as_json:
-        fields = ("name", "weights", "url", "megabytes", "box_map", "has_masks", "categories")
-        rows = [
-            {
-                **{f: getattr(card, f) for f in fields},
-                "cached": str(card.cached or ""),
-                "card": card.info.card if card.info else {},
-            }
-            for card in cards
-        ]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([_to_json(card) for card in cards], indent=2))
         return
+    console.print(_table(cards))
+    if name:
+        _print_card(console, cards[0])
+
+
+def _to_json(card: ModelCard) -> dict[str, object]:
+    fields = ("name", "weights", "url", "megabytes", "box_map", "has_masks", "categories")
+    return {
+        **{name: getattr(card, name) for name in fields},
+        "cached": str(card.cached or ""),
+        "card": card.info.card if card.info else {},
+    }
+
+
+def _table(cards: Sequence[ModelCard]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("model", "masks", "box mAP", "MB", "weights here"):
         table.add_column(title, justify="right" if title in ("box mAP", "MB") else "left")
@@ -76,18 +84,21 @@ def models(
             f"{card.megabytes:.0f}",
             str(card.cached) if card.cached else "no",
         )
-    console.print(table)
-    if name:
-        classes = [c for c in cards[0].categories if c not in ("__background__", "N/A")]
-        listed = f"{len(classes)} classes: {', '.join(classes)}"
-        console.print(listed, markup=False, highlight=False, soft_wrap=True)
-        if cards[0].url:
-            console.print(f"weights: {cards[0].url}", soft_wrap=True)
-        if cards[0].info is not None:
-            _print_card(console, cards[0].info)
+    return table
 
 
-def _print_card(console: Console, info: ModelInfo) -> None:
+def _print_card(console: Console, card: ModelCard) -> None:
+    """Print what the table has no room for."""
+    classes = [c for c in card.categories if c not in ("__background__", "N/A")]
+    listed = f"{len(classes)} classes: {', '.join(classes)}"
+    console.print(listed, markup=False, highlight=False, soft_wrap=True)
+    if card.url:
+        console.print(f"weights: {card.url}", soft_wrap=True)
+    if card.info is not None:
+        _print_info(console, card.info)
+
+
+def _print_info(console: Console, info: ModelInfo) -> None:
     """Print what a model of ours says of itself, one line an item."""
     said = {
         "architecture": info.architecture,

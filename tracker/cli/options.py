@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ Start = Annotated[
 ]
 
 
-def given(**options: object) -> list[Override]:
+def given(**options: Any) -> list[tuple[str, Any]]:
     """Return options as overrides of the settings section__key, but for those not given."""
     return [
         (name.replace("__", "."), value) for name, value in options.items() if value is not None

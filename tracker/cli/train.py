@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tracker.cli.options import Device, split_names
+from tracker.cli.options import Device, given, split_names
 from tracker.cli.signals import Signals
 from tracker.config import parse_value
 from tracker.errors import ConfigError, MissingExtraError
@@ -117,43 +117,33 @@ def train(
 
     tracker run video.mp4 --weights runs/bottles/best.safetensors
     """
-    try:
-        from tracker.train import session  # torch takes seconds to import
-        from tracker.train import settings as options
-    except ImportError as exc:
-        if exc.name and exc.name.startswith("tracker"):
-            raise
-        raise MissingExtraError("tracker train", "train") from exc
-    given = {
-        "data": [str(path) for path in data] if data else None,
-        "val": [str(path) for path in val] if val else None,
-        "categories": split_names(classes) if classes is not None else None,
-        "model": model,
-        "weights": weights,
-        "backbone": backbone,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "device": device,
-        "processes": processes,
-    }
-    overrides = {name: value for name, value in given.items() if value is not None}
+    _check_extra()
+    from tracker.train import session
+    from tracker.train.loop import Hooks
+    from tracker.train.settings import read
+
+    overrides = given(
+        data=_texts(data),
+        val=_texts(val),
+        categories=split_names(classes) if classes is not None else None,
+        model=model,
+        weights=weights,
+        backbone=backbone,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=device,
+        processes=processes,
+    )
     if resume and (overrides or config or settings):
         raise ConfigError("--resume takes all settings from the folder; leave out the others")
-    resolved = _settings(options, config, overrides, settings or ())
+    resolved = _settings(config, dict(overrides), settings or ())
     folder = output or Path("runs/train")
-    console = Console(stderr=True)
     if check:
-        wanted = options.read(folder / "train.toml") if resume else resolved
-        prepared = session.prepare(wanted, whole=True)
-        _print_data(console, prepared, everything=True)
-        raise typer.Exit(2 if any(problem.fatal for problem in prepared.problems) else 0)
+        _check_data(read(folder / "train.toml") if resume else resolved)
     # The other processes of a training run this same command; only the first one speaks.
     silent = os.environ.get("LOCAL_RANK", "0") != "0"
-    shown = Console(quiet=True) if silent else console
-    with Signals() as signals, _View(shown, signals, as_json=as_json, silent=silent) as view:
-        from tracker.train.loop import Hooks
-
+    with Signals() as signals, _View(signals, as_json=as_json, silent=silent) as view:
         result = session.train(
             resolved,
             folder,
@@ -168,19 +158,41 @@ def train(
         raise typer.Exit(130)
 
 
-def _settings(
-    options: Any, config: Path | None, overrides: dict[str, Any], texts: Sequence[str]
-) -> TrainConfig:
+def _check_extra() -> None:
+    """Raise MissingExtraError where what training alone needs is not installed."""
+    try:
+        import tracker.train.session  # noqa: F401 (torch takes seconds to import)
+    except ImportError as exc:
+        if exc.name and exc.name.startswith("tracker"):
+            raise
+        raise MissingExtraError("tracker train", "train") from exc
+
+
+def _texts(paths: list[Path] | None) -> list[str] | None:
+    return [str(path) for path in paths] if paths else None
+
+
+def _settings(config: Path | None, overrides: dict[str, Any], texts: Sequence[str]) -> TrainConfig:
     """Return the settings of a file, then the options, then --set."""
-    values: dict[str, Any] = options.read(config).model_dump(exclude_none=True) if config else {}
+    from tracker.train.settings import build, read
+
+    values: dict[str, Any] = read(config).model_dump(exclude_none=True) if config else {}
     values |= overrides
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise ConfigError(f"--set takes name=value, got {text!r}")
         values[name.strip()] = parse_value(value)
-    resolved: TrainConfig = options.build(values)
-    return resolved
+    return build(values)
+
+
+def _check_data(config: TrainConfig) -> NoReturn:
+    """Print the data and all their problems, and leave with the exit code that tells of them."""
+    from tracker.train.session import prepare
+
+    prepared = prepare(config, whole=True)
+    _print_data(Console(stderr=True), prepared, everything=True)
+    raise typer.Exit(2 if any(problem.fatal for problem in prepared.problems) else 0)
 
 
 def _print_data(console: Console, prepared: Prepared, *, everything: bool) -> None:
@@ -206,9 +218,11 @@ def _print_data(console: Console, prepared: Prepared, *, everything: bool) -> No
 class _View:
     """What a user sees of a training."""
 
-    def __init__(self, console: Console, signals: Signals, *, as_json: bool, silent: bool) -> None:
+    def __init__(self, signals: Signals, *, as_json: bool, silent: bool) -> None:
         self._signals = signals
-        self._console, self._json, self._silent = console, as_json, silent
+        self._json = as_json
+        self._silent = silent
+        self._console = Console(quiet=True) if silent else Console(stderr=True)
         self._epochs = 0
         self._last_line = time.monotonic()
         self._bar = Progress(
@@ -217,7 +231,7 @@ class _View:
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=self._console,
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, loss="")

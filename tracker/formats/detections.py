@@ -128,14 +128,13 @@ def read(
     head = _head(path)
     first_line = head.partition("\n")[0]
     if head.startswith("{") and '"format"' in first_line:
-        return _from_log(
-            path, FORMAT if f'"format":"{FORMAT}"' in first_line.replace(" ", "") else jsonl.FORMAT
-        )
+        is_own = f'"format":"{FORMAT}"' in first_line.replace(" ", "")
+        return _from_log(path, FORMAT if is_own else jsonl.FORMAT)
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
     if head.startswith(("[", "{")):
         found = _from_coco(reader)
-    elif len(first_line.split()) == 10 and not _is_number(first_line.split()[9]):
+    elif _is_mots(first_line.split()):
         found = _from_mots(reader)
     else:
         found = _from_mot(reader)
@@ -143,6 +142,10 @@ def read(
     height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
     info = LogInfo(width, height, (), source=path.name)
     return DetectionLog(info, _frames(found, reader, height, width), has_masks=bool(sizes))
+
+
+def _is_mots(fields: list[str]) -> bool:
+    return len(fields) == 10 and not _is_number(fields[9])
 
 
 def _is_number(text: str) -> bool:

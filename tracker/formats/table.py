@@ -72,28 +72,16 @@ def table_rows(log: TrackLog) -> Iterator[tuple[Any, ...]]:
 def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> TrackLog:
     """Build a log from numbered rows of plain values. Raises FormatError."""
     names: dict[int, str] = {}
-    objects: list[tuple[int, float, int, int, Row]] = []
-    for number, v in rows:
+    by_frame: dict[int, list[tuple[float, int, int, Row]]] = defaultdict(list)
+    for number, values in rows:
         try:
-            height, width = int(v["height"]), int(v["width"])
-            counts = v["mask"]
-            rle = {"size": [height, width], "counts": counts}
-            row = Row(
-                id=int(v["id"]),
-                label=int(v["label"]),
-                score=float(v["score"]),
-                box=(float(v["x1"]), float(v["y1"]), float(v["x2"]), float(v["y2"])),
-                mask=rle_to_mask(rle) if counts else None,
-                source=-1 if int(v["predicted"]) else 0,
-            )
-            index = check_frame(int(v["frame"]))
-            objects.append((index, float(v["time"]), width, height, row))
+            height, width = int(values["height"]), int(values["width"])
+            row = _to_row(values, height, width)
+            index = check_frame(int(values["frame"]))
+            by_frame[index].append((float(values["time"]), width, height, row))
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc
-        names[row.label] = str(v["class"])
-    by_frame: dict[int, list[tuple[float, int, int, Row]]] = defaultdict(list)
-    for index, time, width, height, row in objects:
-        by_frame[index].append((time, width, height, row))
+        names[row.label] = str(values["class"])
     frames = []
     for index, members in sorted(by_frame.items()):  # tables may be sorted by id
         if len({member[:3] for member in members}) > 1:
@@ -107,6 +95,18 @@ def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> T
     size = (frames[0].width, frames[0].height) if frames else (0, 0)
     categories = tuple(names.get(label, "N/A") for label in range(max(names, default=-1) + 1))
     return TrackLog(LogInfo(*size, categories), frames)
+
+
+def _to_row(values: dict[str, Any], height: int, width: int) -> Row:
+    counts = values["mask"]
+    return Row(
+        id=int(values["id"]),
+        label=int(values["label"]),
+        score=float(values["score"]),
+        box=(float(values["x1"]), float(values["y1"]), float(values["x2"]), float(values["y2"])),
+        mask=rle_to_mask({"size": [height, width], "counts": counts}) if counts else None,
+        source=-1 if int(values["predicted"]) else 0,
+    )
 
 
 def _values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

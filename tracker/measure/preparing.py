@@ -47,14 +47,11 @@ def prepare(
     truth: Sequence, found: Sequence, label: int, mine: Set[int], distractors: Set[int]
 ) -> Prepared:
     """Return one class, with the results' labels in `mine`; raise FormatError for another size."""
-    if truth.masks and found.size not in (None, truth.size or found.size):
-        raise FormatError(f"{found.path}: frames are {found.size} px, of the truth {truth.size}")
+    _check_size(truth, found)
     prepared = Prepared()
     for index in sorted(truth.frames.keys() | found.frames.keys()):
-        objects = [*truth.frames.get(index, {}).values()]
-        if truth.masks:
-            objects = [one for one in objects if one.label == label]
-        results = [one for one in found.frames.get(index, {}).values() if one.label in mine]
+        objects = _objects(truth, index, {label} if truth.masks else None)
+        results = _objects(found, index, mine)
         iou = _similarity(objects, results)
         gone = _left_out(truth, index, objects, results, iou, distractors)
         rows = [i for i, one in enumerate(objects) if one.label == label and one.counted]
@@ -63,6 +60,17 @@ def prepare(
         prepared.found.append([results[j].id for j in columns])
         prepared.iou.append(iou[rows][:, columns])
     return prepared
+
+
+def _check_size(truth: Sequence, found: Sequence) -> None:
+    if truth.masks and found.size not in (None, truth.size or found.size):
+        raise FormatError(f"{found.path}: frames are {found.size} px, of the truth {truth.size}")
+
+
+def _objects(sequence: Sequence, index: int, labels: Set[int] | None) -> list[Object]:
+    """Return a frame's objects of these labels, None for all."""
+    objects = sequence.frames.get(index, {}).values()
+    return [one for one in objects if labels is None or one.label in labels]
 
 
 def mix_ups(truth: Sequence, found: Sequence) -> Iterator[str]:

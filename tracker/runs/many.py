@@ -191,20 +191,27 @@ def choose_folders(
     Raises ConfigError where it cannot be.
     """
     named = resume or output
-    is_run = resume is not None and (resume / "run.toml").exists()
-    holds_runs = resume is not None and not is_run and any(resume.glob("*/run.toml"))
-    if named is not None and len(videos) == 1 and not holds_runs:
+    if named is not None and len(videos) == 1 and not _holds_runs(resume):
         return [named]
-    if is_run:
+    if _is_run(resume):
         raise ConfigError(
             f"{resume}: is the folder of one run; with several videos --resume takes the folder "
             "in which their run folders are"
         )
+    parent = named or Path("runs")
+    taken = [] if named is not None or replace else list(parent.glob("*"))
     chosen: list[Path] = []
     for uri in videos:
-        taken = chosen if named is not None or replace else [*chosen, *Path("runs").glob("*")]
-        chosen.append(_free((named or Path("runs")) / folder_name(uri), taken))
+        chosen.append(_free(parent / folder_name(uri), [*taken, *chosen]))
     return chosen
+
+
+def _is_run(folder: Path | None) -> bool:
+    return folder is not None and (folder / "run.toml").exists()
+
+
+def _holds_runs(folder: Path | None) -> bool:
+    return folder is not None and not _is_run(folder) and any(folder.glob("*/run.toml"))
 
 
 def _free(folder: Path, taken: Sequence[Path]) -> Path:

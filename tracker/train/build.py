@@ -46,19 +46,15 @@ def build_model(config: TrainConfig, categories: Sequence[str]) -> StartedModel:
     torch.manual_seed(config.seed)
     detector = DetectorConfig(model=config.model, weights=_detector_weights(config))
     name = model_name(detector)
-    if ":" in name:
-        raise ConfigError(f"{name}: give a builder by name, as maskrcnn_resnet50_fpn_v2")
-    if not name.startswith("maskrcnn"):
-        raise ConfigError(f"{name}: finds boxes only; train a Mask R-CNN (`tracker models`)")
-    module = build_module(name, len(categories))
-    if not isinstance(module, GeneralizedRCNN) or not hasattr(module.roi_heads, "mask_head"):
-        raise ConfigError(f"{name}: is no Mask R-CNN of torchvision's form")
+    module = _build_mask_rcnn(name, len(categories))
     state: Mapping[str, Tensor] = {}
     known: Sequence[str] = ()
     start = "random weights"
     if config.weights != "none":
         loaded = load_model(detector)
-        state, known, start = loaded.module.state_dict(), loaded.categories, loaded.weights
+        state = loaded.module.state_dict()
+        known = loaded.categories
+        start = loaded.weights
         _copy_settings(loaded.module, module)
     if config.backbone is not None:
         if state:
@@ -67,13 +63,7 @@ def build_model(config: TrainConfig, categories: Sequence[str]) -> StartedModel:
         state = _backbone_state(read_weights(path).tensors, module, path)
         start = f"{path.name} (backbone)"
     loaded_names = _load(module, state, known, categories, start)
-    transform: Any = module.transform
-    transform.min_size = (config.min_size or transform.min_size[-1],)
-    transform.max_size = config.max_size or transform.max_size
-    if transform.min_size[0] > transform.max_size:
-        raise ConfigError(
-            f"min_size ({transform.min_size[0]}) must not exceed max_size ({transform.max_size})"
-        )
+    _set_sizes(module.transform, config)
     return StartedModel(
         module,
         name,
@@ -86,6 +76,28 @@ def build_model(config: TrainConfig, categories: Sequence[str]) -> StartedModel:
             if isinstance(part, nn.BatchNorm2d) and f"{path}.running_mean" in loaded_names
         ),
     )
+
+
+def _build_mask_rcnn(name: str, num_classes: int) -> GeneralizedRCNN:
+    """Build a Mask R-CNN with random weights; raise ModelError, ConfigError for another model."""
+    if ":" in name:
+        raise ConfigError(f"{name}: give a builder by name, as maskrcnn_resnet50_fpn_v2")
+    if not name.startswith("maskrcnn"):
+        raise ConfigError(f"{name}: finds boxes only; train a Mask R-CNN (`tracker models`)")
+    module = build_module(name, num_classes)
+    if not isinstance(module, GeneralizedRCNN) or not hasattr(module.roi_heads, "mask_head"):
+        raise ConfigError(f"{name}: is no Mask R-CNN of torchvision's form")
+    return module
+
+
+def _set_sizes(transform: Any, config: TrainConfig) -> None:
+    """Set the sizes of pictures in the model where the settings name them; raise ConfigError."""
+    transform.min_size = (config.min_size or transform.min_size[-1],)
+    transform.max_size = config.max_size or transform.max_size
+    if transform.min_size[0] > transform.max_size:
+        raise ConfigError(
+            f"min_size ({transform.min_size[0]}) must not exceed max_size ({transform.max_size})"
+        )
 
 
 def _detector_weights(config: TrainConfig) -> str:

@@ -163,21 +163,17 @@ def split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     Groups are drawn at random until the validation has `share` of the pictures. Raises ValueError
     where there is only one picture.
     """
-    groups: dict[str, list[int]] = {}  # sample numbers
-    for k, sample in enumerate(data.samples):
-        groups.setdefault(sample.group or f"picture {k}", []).append(k)
-    if len(groups) == 1:  # one clip: its end is held back
-        (rows,) = groups.values()
-        cut = len(rows) - max(1, round(share * len(rows)))
-        groups = {"start": rows[:cut], "end": rows[cut:]}
-    wanted, held = share * len(data.samples), set[int]()
+    groups = _groups(data.samples, share)
+    names = list(groups)
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
     if "end" in groups and len(groups) == 2:
-        order = [list(groups).index("end")]
-    names = list(groups)
+        order = [names.index("end")]
+    wanted = share * len(data.samples)
+    held = set[int]()
     for k in order:  # a group that is far too large is left where others fit
-        if len(held) < wanted and len(held) + len(groups[names[k]]) <= max(1, 1.5 * wanted):
-            held.update(groups[names[k]])
+        group = groups[names[k]]
+        if len(held) < wanted and len(held) + len(group) <= max(1, 1.5 * wanted):
+            held.update(group)
     if not held:
         held.update(sorted(groups.values(), key=len)[0])
     if not held or len(held) == len(data.samples):
@@ -188,3 +184,15 @@ def split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
 
     everything = range(len(data.samples))
     return part(k for k in everything if k not in held), part(sorted(held))
+
+
+def _groups(samples: Sequence[Sample], share: float) -> dict[str, list[int]]:
+    """Return the numbers of each group's samples; of one clip alone the end is held back."""
+    groups: dict[str, list[int]] = {}
+    for k, sample in enumerate(samples):
+        groups.setdefault(sample.group or f"picture {k}", []).append(k)
+    if len(groups) != 1:
+        return groups
+    (rows,) = groups.values()
+    cut = len(rows) - max(1, round(share * len(rows)))
+    return {"start": rows[:cut], "end": rows[cut:]}

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracker.errors import ConfigError, SinkError
 from tracker.files import new_file
-from tracker.train.build import build_model
+from tracker.train.build import StartedModel, build_model
 from tracker.train.find import fingerprint, read_data
 from tracker.train.loop import Hooks, Trainer, start_fabric
 from tracker.train.pictures import check_matplotlib, draw_curves, draw_sheet
@@ -51,31 +51,18 @@ def prepare(config: TrainConfig, *, whole: bool = False) -> Prepared:
     With `whole` every picture is decoded to its end, not only its header read.
     Raises ConfigError and FormatError.
     """
-    for path in (*config.data, *config.val):
-        if not path.isprintable():
-            raise ConfigError(f"{path!r}: rename it, its name cannot be written down")
-    if not config.data:
-        raise ConfigError("give a file or folder of labelled pictures to train on")
+    _check_paths(config)
     pictures = Path(config.pictures) if config.pictures else None
     train, held = read_data([Path(path) for path in config.data], pictures, whole=whole)
-    if config.categories:
-        unknown = [name for name in config.categories if name not in train.categories]
-        if unknown:
-            known = ", ".join(train.categories[1:])
-            raise ConfigError(f"{unknown[0]!r} is none of the data's categories: {known}")
-        train = join([train], config.categories)
+    train = _of_categories(train, config.categories)
     names = train.categories[1:]
     if config.val:
-        extra, _ = read_data([Path(path) for path in config.val], pictures, whole=whole)
-        held = extra
+        held, _ = read_data([Path(path) for path in config.val], pictures, whole=whole)
     problems = (*train.problems, *(held.problems if held else ()))
-    if held is not None:
-        held = join([held], names)
     if held is None:
-        try:
-            train, held = split(train, config.val_share, config.seed)
-        except ValueError as exc:
-            raise ConfigError(f"{config.data[0]}: {exc}") from exc
+        train, held = _hold_back(train, config)
+    else:
+        held = join([held], names)
     for part, purpose in ((train, "train on"), (held, "validate by")):
         if not sum(part.counts().values()):
             raise ConfigError(
@@ -83,6 +70,32 @@ def prepare(config: TrainConfig, *, whole: bool = False) -> Prepared:
                 f"{', '.join(names)}"
             )
     return Prepared(config, train, held, problems)
+
+
+def _check_paths(config: TrainConfig) -> None:
+    """Raise ConfigError where no data are named, or by what cannot be written down."""
+    for path in (*config.data, *config.val):
+        if not path.isprintable():
+            raise ConfigError(f"{path!r}: rename it, its name cannot be written down")
+    if not config.data:
+        raise ConfigError("give a file or folder of labelled pictures to train on")
+
+
+def _of_categories(data: Dataset, categories: Sequence[str]) -> Dataset:
+    """Return the data with these categories only, all where none is named; raise ConfigError."""
+    unknown = [name for name in categories if name not in data.categories]
+    if unknown:
+        known = ", ".join(data.categories[1:])
+        raise ConfigError(f"{unknown[0]!r} is none of the data's categories: {known}")
+    return join([data], categories) if categories else data
+
+
+def _hold_back(data: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset]:
+    """Return what is left to train on and a part to validate by; raise ConfigError."""
+    try:
+        return split(data, config.val_share, config.seed)
+    except ValueError as exc:
+        raise ConfigError(f"{config.data[0]}: {exc}") from exc
 
 
 def train(
@@ -109,32 +122,19 @@ def train(
         config = read(output / SETTINGS)
         resume = not replace_old
     prepared = prepare(config)
-    fatal = [problem for problem in prepared.problems if problem.fatal]
-    if fatal and not skip_problems and not resume:
-        raise ConfigError(
-            f"{len(fatal)} items cannot be used, the first is {fatal[0]}; mend them, or leave them "
-            "out with --skip-problems"
-        )
-    if first and not resume:
+    if not resume and not skip_problems:
+        _check_problems(prepared.problems)
+    if not resume and first:
         _check_folder(output, config, replace_old=replace_old)
     check_matplotlib()
     fabric = start_fabric(config)
     started = build_model(config, prepared.train.categories)
     if fabric.is_global_zero and not resume:
         _make_folder(output, config)  # only now is a training that was there given up
-    made = {
-        "trained_on": [Path(path).name for path in config.data],
-        "pictures": len(prepared.train.samples),
-        "objects": prepared.train.counts(),
-        "validated_on": len(prepared.val.samples),
-        "trained": datetime.now(UTC).date().isoformat(),
-        "kept_from_start": list(started.kept[1:]),
-        **(card or {}),
-    }
     folder = Folder(
         output,
         fingerprint(prepared.train) + fingerprint(prepared.val),
-        made,
+        _card(prepared, started, card),
         writes=fabric.is_global_zero,
     )
     trainer = Trainer(fabric, config, started, (prepared.train, prepared.val), folder)
@@ -159,6 +159,16 @@ def train(
     )
 
 
+def _check_problems(problems: Sequence[Problem]) -> None:
+    """Raise ConfigError where items cannot be used."""
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        raise ConfigError(
+            f"{len(fatal)} items cannot be used, the first is {fatal[0]}; mend them, or leave them "
+            "out with --skip-problems"
+        )
+
+
 def _check_folder(output: Path, config: TrainConfig, *, replace_old: bool) -> None:
     """Raise ConfigError or SinkError where a training must not be written."""
     if output.exists() and not output.is_dir():
@@ -172,6 +182,21 @@ def _check_folder(output: Path, config: TrainConfig, *, replace_old: bool) -> No
     for start in (config.weights, config.backbone or ""):
         if present and output.resolve() in Path(start).resolve().parents:
             raise ConfigError(f"{start}: lies in the training that --force would replace")
+
+
+def _card(
+    prepared: Prepared, started: StartedModel, more: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the model's file says of its training."""
+    return {
+        "trained_on": [Path(path).name for path in prepared.config.data],
+        "pictures": len(prepared.train.samples),
+        "objects": prepared.train.counts(),
+        "validated_on": len(prepared.val.samples),
+        "trained": datetime.now(UTC).date().isoformat(),
+        "kept_from_start": list(started.kept[1:]),
+        **(more or {}),
+    }
 
 
 def _make_folder(output: Path, config: TrainConfig) -> None:

@@ -68,21 +68,28 @@ def _fold_batch_norms(fused: fx.GraphModule) -> None:
             continue
         if sum(other.target == before.target for other in fused.graph.nodes) > 1:
             continue  # the layer is used elsewhere without this norm
-        scale = (cast(torch.Tensor, norm.running_var) + norm.eps).rsqrt()
-        weight, shift = norm.weight, norm.bias
-        scale = scale if weight is None else scale * weight
-        bias = -cast(torch.Tensor, norm.running_mean) * scale
-        bias = bias if shift is None else bias + shift
-        folded = _copy_of(layer)
-        folded.weight = nn.Parameter(layer.weight * scale[:, None, None, None], False)
-        if layer.bias is not None:
-            bias = bias + layer.bias * scale
-        folded.bias = nn.Parameter(bias, False)
+        folded = _folded(layer, norm)
         fused.set_submodule(before.target, folded)
         modules[before.target] = folded
         node.replace_all_uses_with(before)
         fused.graph.erase_node(node)
     fused.recompile()
+
+
+def _folded(layer: nn.Conv2d, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> nn.Conv2d:
+    """Return a copy of the layer that does the norm's work too."""
+    scale = (cast(torch.Tensor, norm.running_var) + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    bias = -cast(torch.Tensor, norm.running_mean) * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias
+    if layer.bias is not None:
+        bias = bias + layer.bias * scale
+    folded = _copy_of(layer)
+    folded.weight = nn.Parameter(layer.weight * scale[:, None, None, None], False)
+    folded.bias = nn.Parameter(bias, False)
+    return folded
 
 
 def _copy_of(layer: nn.Conv2d) -> nn.Conv2d:
@@ -109,30 +116,43 @@ def _fuse_layers(fused: fx.GraphModule, example: torch.Tensor) -> None:
         node.target = path
         if isinstance(source, nn.Linear):
             _take_flatten(graph, node, layer, shapes.found)
-        joined = False
-        if isinstance(source, nn.Conv2d) and (
-            addition := _addition(node, order, shapes.found, modules)
-        ):
-            joined = True
-            (other,) = (arg for arg in addition.args if arg is not node)
-            with graph.inserting_before(addition):
-                call = graph.call_module(path, (node.args[0], other))
-            order[call] = order[addition]
-            shapes.found[call] = shapes.found[addition]
-            addition.replace_all_uses_with(call)
-            graph.erase_node(addition)
-            graph.erase_node(node)
-            node = call
-        while len(node.users) == 1 and (bounds := _clamp(next(iter(node.users)), modules)):
-            if joined and bounds != (0.0, math.inf):
-                break  # behind an addition the kernels know no other activation than relu
-            user = next(iter(node.users))
-            layer.clamp(*bounds)
-            user.replace_all_uses_with(node)
-            graph.erase_node(user)
+        addition = None
+        if isinstance(source, nn.Conv2d):
+            addition = _addition(node, order, shapes.found, modules)
+        if addition is not None:
+            node = _take_addition(graph, node, addition)
+            order[node] = order[addition]
+            shapes.found[node] = shapes.found[addition]
+        _take_clamps(graph, node, layer, modules, joined=addition is not None)
     fused.delete_all_unused_submodules()
     graph.lint()
     fused.recompile()
+
+
+def _take_addition(graph: fx.Graph, node: fx.Node, addition: fx.Node) -> fx.Node:
+    """Let the layer add the other addend, where the sum was; return its new call."""
+    (other,) = (arg for arg in addition.args if arg is not node)
+    with graph.inserting_before(addition):
+        call = graph.call_module(str(node.target), (node.args[0], other))
+    addition.replace_all_uses_with(call)
+    graph.erase_node(addition)
+    graph.erase_node(node)
+    return call
+
+
+def _take_clamps(
+    graph: fx.Graph, node: fx.Node, layer: Layer, modules: dict[str, nn.Module], *, joined: bool
+) -> None:
+    """Take the activations behind a layer into it; a `joined` layer also adds."""
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        bounds = _clamp(user, modules)
+        # Behind an addition the kernels know no other activation than relu.
+        if bounds is None or (joined and bounds != (0.0, math.inf)):
+            return
+        layer.clamp(*bounds)
+        user.replace_all_uses_with(node)
+        graph.erase_node(user)
 
 
 def _watch_large_values(fused: fx.GraphModule, example: torch.Tensor) -> None:
@@ -179,21 +199,26 @@ def _addition(
     if len(node.users) != 1:
         return None
     user = next(iter(node.users))
-    if user.op == "call_module" or user.target not in _ADD or len(user.args) != 2 or user.kwargs:
+    other = _other_addend(user, node)
+    if other is None or shapes.get(other) != shapes.get(node):
         return None
-    others = [arg for arg in user.args if isinstance(arg, fx.Node) and arg is not node]
-    if len(others) != 1 or shapes.get(others[0]) != shapes.get(node):
-        return None
-    if user.args[0] is others[0] and _changes_its_input(user, modules):
+    if user.args[0] is other and _changes_its_input(user, modules):
         return None  # it changes the other one, which somebody may still look at
     # The layer moves to where the sum is, so its input must not be changed until then.
     source = cast(fx.Node, node.args[0])
     for reader in source.users:
-        if order[node] < order.get(reader, -1) < order[user] and _changes_its_input(
-            reader, modules
-        ):
+        between = order[node] < order.get(reader, -1) < order[user]
+        if between and _changes_its_input(reader, modules):
             return None
     return user
+
+
+def _other_addend(user: fx.Node, node: fx.Node) -> fx.Node | None:
+    """Return what is added to a node's result; None where its user is no sum of two tensors."""
+    if user.op == "call_module" or user.target not in _ADD or len(user.args) != 2 or user.kwargs:
+        return None
+    others = [arg for arg in user.args if isinstance(arg, fx.Node) and arg is not node]
+    return others[0] if len(others) == 1 else None
 
 
 def _changes_its_input(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -117,17 +117,28 @@ def _place(
     placed = convert(placed.to(device), dtype).to(memory_format=torch.channels_last)
     if dtype != torch.float32:
         sample = example.to(device).contiguous(memory_format=torch.channels_last)
-        kind = str(dtype).removeprefix("torch.")
-        try:
-            with torch.inference_mode():
-                found = tensors_of(placed(sample))
-        except RuntimeError as exc:  # layers that do not take another format than their own
-            raise PrecisionError(f"{name} does not run in {kind}") from exc
-        for value, right in zip(found, expected, strict=True):
-            error = (value.cpu().float() - right).norm() / right.norm().clamp(min=1e-12)
-            if not error <= _MOST_LOSS:  # NaN too
-                raise PrecisionError(f"{name} does not work in {kind}")
+        _check_precision(placed, sample, expected, name, dtype)
     return placed
+
+
+def _check_precision(
+    placed: nn.Module,
+    sample: torch.Tensor,
+    expected: list[torch.Tensor],
+    name: str,
+    dtype: torch.dtype,
+) -> None:
+    """Raise PrecisionError where a part in `dtype` does not answer as it did in float32."""
+    kind = str(dtype).removeprefix("torch.")
+    try:
+        with torch.inference_mode():
+            found = tensors_of(placed(sample))
+    except RuntimeError as exc:  # layers that do not take another format than their own
+        raise PrecisionError(f"{name} does not run in {kind}") from exc
+    for value, right in zip(found, expected, strict=True):
+        error = (value.cpu().float() - right).norm() / right.norm().clamp(min=1e-12)
+        if not error <= _MOST_LOSS:  # NaN too
+            raise PrecisionError(f"{name} does not work in {kind}")
 
 
 class _Converted(nn.Module):

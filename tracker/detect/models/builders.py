@@ -68,12 +68,8 @@ def load_model(config: DetectorConfig) -> LoadedModel:
 
 def set_limits(module: nn.Module, config: DetectorConfig) -> None:
     """Set sizes, thresholds and numbers where the settings name them."""
-    transform = transform_of(module)
     if config.min_size or config.max_size:
-        if transform is None or getattr(transform, "fixed_size", None):
-            raise ConfigError("the model has a fixed size; leave out min_size and max_size")
-        transform.min_size = (config.min_size,) if config.min_size else transform.min_size
-        transform.max_size = config.max_size or transform.max_size
+        _set_sizes(transform_of(module), config)
     if not isinstance(module, GeneralizedRCNN):
         return
     heads: Any = module.roi_heads
@@ -84,6 +80,14 @@ def set_limits(module: nn.Module, config: DetectorConfig) -> None:
         heads.detections_per_img = config.max_detections
     if config.proposals and hasattr(rpn, "_post_nms_top_n"):
         rpn._post_nms_top_n["testing"] = config.proposals
+
+
+def _set_sizes(transform: Any, config: DetectorConfig) -> None:
+    """Set the sizes that are named; raise ConfigError where the model's is fixed."""
+    if transform is None or getattr(transform, "fixed_size", None):
+        raise ConfigError("the model has a fixed size; leave out min_size and max_size")
+    transform.min_size = (config.min_size,) if config.min_size else transform.min_size
+    transform.max_size = config.max_size or transform.max_size
 
 
 def transform_of(module: nn.Module) -> Any:
