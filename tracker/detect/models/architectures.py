@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -86,16 +86,25 @@ def count_classes(found: Fit, name: str) -> int | None:
 
 def is_foreign(found: Fit, expected: Mapping[str, Any]) -> bool:
     """Whether weights have too little in common with a model to be called its own."""
-    return len(found.tensors) < _LEAST_SHARE * len(expected)
+    if len(found.tensors) >= _LEAST_SHARE * len(expected):
+        return False
+    return not found.tensors or _kind_of(found.extra) is not None
 
 
 def describe_foreign(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return what weights of another kind look like, as a part of a sentence."""
-    for pattern, kind in _FOREIGN:
-        looks = re.compile(pattern)
-        if any(looks.search(name) for name in tensors):
-            return f"looks like {kind}"
+    kind = _kind_of(tensors)
+    if kind is not None:
+        return f"looks like {kind}"
     return f"is none of a detector known here (it begins with {next(iter(tensors), 'nothing')})"
+
+
+def _kind_of(names: Collection[str]) -> str | None:
+    """Return the kind of another model that tensors are called as in; None for no known one."""
+    for pattern, kind in _FOREIGN:
+        if any(re.search(pattern, name) for name in names):
+            return kind
+    return None
 
 
 def _fits(found: Fit, shapes: Mapping[str, torch.Size]) -> bool:

@@ -244,8 +244,8 @@ def _foreign(file: WeightsFile, source: str, name: str) -> ModelError:
     if file.pickled is not None:
         return code_refusal(Path(source), file.pickled)
     return ModelError(
-        f"{source}: {describe_foreign(file.tensors)}, not like {name}; a model of another kind "
-        "needs a function that builds it: --model file.py:function"
+        f"{source}: does not fit {name}: it {describe_foreign(file.tensors)}; a model of another "
+        "kind needs a function that builds it: --model file.py:function"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ def _walk(
     content: Any, name: str, seen: set[int], levels: int
 ) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(content, torch.Tensor):
-        yield name, content.detach()
+        if not content.is_meta:  # which has no values
+            yield name, (content.dequantize() if content.is_quantized else content).detach()
     elif isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
         yield name, torch.from_numpy(content.astype(content.dtype.newbyteorder("="), copy=True))
     elif levels and id(content) not in seen:
@@ -72,12 +73,7 @@ def fit(tensors: Mapping[str, torch.Tensor], expected: Container[str]) -> Fit:
 
     Of two prefixes that fit as well, averaged weights are taken, else those that come first.
     """
-    places: dict[str, dict[str, str]] = {}
-    for key in tensors:
-        for prefix, own in _splits(_unwrapped(key)):
-            name = known_name(own, expected)
-            if name is not None:
-                places.setdefault(prefix, {}).setdefault(name, key)
+    places = _places(tensors, expected)
     if not places:
         return Fit("", {}, tuple(tensors), ())
     most = max(map(len, places.values()))
@@ -91,6 +87,17 @@ def fit(tensors: Mapping[str, torch.Tensor], expected: Container[str]) -> Fit:
         tuple(_extra(tensors, prefix, set(chosen.values()))),
         tuple(other for other in best if other != prefix),
     )
+
+
+def _places(tensors: Iterable[str], expected: Container[str]) -> dict[str, dict[str, str]]:
+    """Return for each prefix in a file the expected names under it, and their keys."""
+    places: dict[str, dict[str, str]] = {}
+    for key in tensors:
+        for prefix, own in _splits(_unwrapped(key)):
+            name = known_name(own, expected)
+            if name is not None:
+                places.setdefault(prefix, {}).setdefault(name, key)
+    return places
 
 
 def known_name(name: str, expected: Container[str]) -> str | None:
@@ -138,7 +145,7 @@ def load_state(module: nn.Module, found: Fit, source: str, name: str) -> list[st
         raise ModelError(f"{source}: does not fit {name}: {', '.join(faults)}")
     try:
         module.load_state_dict(found.tensors, strict=False)
-    except (RuntimeError, NotImplementedError) as exc:  # quantized tensors, or none with values
+    except (RuntimeError, NotImplementedError) as exc:  # of a layout that cannot be copied
         why = str(exc).strip().rpartition("\n")[2].strip()
         raise ModelError(f"{source}: cannot be loaded into {name} ({why})") from exc
     return _notes(found)

@@ -83,13 +83,13 @@ def read_weights(path: Path) -> WeightsFile:
     except ModelError:
         raise
     except Exception as exc:
-        why = str(exc).partition("\n")[0]
+        why = str(exc).partition("\n")[0] or "it ends too early"
         raise ModelError(f"{path}: is not a file of weights ({why})") from exc
     tensors = find_tensors(content)
     objects = find_stand_ins(content)
     if not tensors and objects:
         raise code_refusal(path, objects[0])
-    if not tensors and not isinstance(content, dict):
+    if "" in tensors or (not tensors and not isinstance(content, dict)):
         raise ModelError(f"{path}: must hold a dictionary of tensors")
     pickled = objects[0] if objects and objects[0].is_module else None
     return WeightsFile(tensors, find_names(content), None, _builders_named(content), pickled)
