@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
 
@@ -32,6 +34,28 @@ def build(seed: int = 0) -> MaskRCNN:
         )
         nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.6)
         nn.init.normal_(model.roi_heads.mask_predictor.mask_fcn_logits.weight, std=0.5)
+    model.categories = ["__background__", "person", "car", "dog"]
+    return model
+
+
+def build_light(seed: int = 0) -> MaskRCNN:
+    """Return a model whose heads are small too: a file of it is written and read at once."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU())
+        backbone.out_channels = 8
+        model = MaskRCNN(
+            backbone,
+            min_size=64,
+            max_size=128,
+            rpn_anchor_generator=AnchorGenerator(((24, 48, 96),), ((0.5, 1.0, 2.0),)),
+            box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
+            box_head=TwoMLPHead(8 * 7 * 7, 16),
+            box_predictor=FastRCNNPredictor(16, 4),
+            mask_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
+            mask_head=MaskRCNNHeads(8, (8, 8, 8, 8), 1),
+            mask_predictor=MaskRCNNPredictor(8, 8, 4),
+        )
     model.categories = ["__background__", "person", "car", "dog"]
     return model
 

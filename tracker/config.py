@@ -110,6 +110,7 @@ class DetectorConfig(Section):
     model: str | None = None  # torchvision name, package.module:f, file.py:f; none = by weights
     weights: str = "default"  # "default" = the builder's own, "embedded", or a file
     classes: tuple[str, ...] = ()  # names to keep; none = all
+    classes_file: str | None = None  # names of all classes, one a line or a JSON list
     score_threshold: Fraction01 = 0.1  # detections below are never seen by the tracker
     min_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # shorter side in the model, px
     max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px
@@ -244,8 +245,9 @@ class RunConfig(Section):
     def anchored(self) -> RunConfig:
         """Return the settings with the files that they name by their whole paths."""
         detector, whole = self.detector, dict[str, str]()
-        if Path(detector.weights).is_file():
-            whole["weights"] = str(Path(detector.weights).absolute())
+        for key, name in (("weights", detector.weights), ("classes_file", detector.classes_file)):
+            if name is not None and Path(name).is_file():
+                whole[key] = str(Path(name).absolute())
         module, _, function = (detector.model or "").rpartition(":")
         if Path(module).is_file():
             whole["model"] = f"{Path(module).absolute()}:{function}"

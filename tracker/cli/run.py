@@ -72,6 +72,13 @@ def run(
     ] = None,
     model: Model = None,
     weights: Weights = None,
+    classes_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the weights' classes in the order of their labels, one a line or a "
+            "JSON list. \\[default: what the weights say]"
+        ),
+    ] = None,
     device: Device = None,
     line: Annotated[
         list[str] | None,
@@ -150,11 +157,14 @@ def run(
 
     tracker run street.mp4 --weights runs/train/best.safetensors  [dim]# of `tracker train`[/dim]
 
+    tracker run street.mp4 --weights mine.pth --classes-file names.txt  [dim]# torchvision's[/dim]
+
     tracker run street.mp4 --model my_model.py:build --weights my.safetensors
     """
     overrides = [
         *given(source__start=start, source__end=end, source__stride=stride),
         *given(detector__model=model, detector__weights=weights, detector__device=device),
+        *given(detector__classes_file=classes_file),
         *given(detector__classes=split_names(classes) if classes is not None else None),
         *line_settings(line or ()),
         *given(output__video=None if video else False, output__refine=refine or None),

@@ -64,7 +64,7 @@ class MaskRCNNDetector:
         self.precision = find_precision(self.config.precision, self.device)
         self.batch_size = self._first_batch_size()
         self.overlaps = self.device.type != "cpu"  # else these cores would do it all anyway
-        self.notes: list[str] = []  # what the user should know of how it ran
+        self.notes = list(self.model.notes)  # what the user should know of how it ran
         self._lasting = 0  # of the notes, those that hold for every video
         self._kept = kept_labels(self.config.classes, self.categories)
         self._module = self.model.module

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
-from tracker.detect.models.builders import build_module, load_model, model_name
+from tracker.detect.models.architectures import build_module
+from tracker.detect.models.builders import load_model, model_name
+from tracker.detect.models.statedict import fit
 from tracker.detect.models.weights import read_weights
 from tracker.errors import ConfigError, ModelError
 from tracker.train.settings import TrainConfig
@@ -22,6 +24,7 @@ _PREDICTORS = (
     "roi_heads.box_predictor.bbox_pred.",
     "roi_heads.mask_predictor.mask_fcn_logits.",
 )
+_BODY = "backbone.body."
 _STEPS = 4  # in which the backbone's layers are unfrozen
 
 
@@ -139,12 +142,10 @@ def _backbone_state(
 ) -> dict[str, Tensor]:
     """Return a classifier's weights (ImageNet) under the names they have in the detector."""
     own = module.state_dict()
-    found = {}
-    for key, value in tensors.items():
-        place = f"backbone.body.{key.removeprefix('features.')}"
-        if place in own and own[place].shape == value.shape:
-            found[place] = value
-    body = [k for k in own if k.startswith("backbone.body.") and not k.endswith("tracked")]
+    body = [k for k in own if k.startswith(_BODY) and not k.endswith("tracked")]
+    held = fit(tensors, {key.removeprefix(_BODY) for key in body}).tensors
+    named = {_BODY + key: value for key, value in held.items()}
+    found = {key: value for key, value in named.items() if own[key].shape == value.shape}
     missing = [key for key in body if key not in found]
     if missing:
         raise ModelError(

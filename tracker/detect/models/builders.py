@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +14,24 @@ from torchvision.models import get_model_builder, get_model_weights
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from tracker.config import DetectorConfig
+from tracker.detect.models.architectures import (
+    build_module,
+    count_classes,
+    describe_foreign,
+    find_builder,
+    is_foreign,
+    nearest_builder,
+    shapes_of,
+)
 from tracker.detect.models.cards import card_of, check_name, fetched
+from tracker.detect.models.classnames import Names, coco_names, fit_names, read_names
 from tracker.detect.models.factory import call_factory
-from tracker.detect.models.mobile import NAME, NAMES, maskrcnn_mobilenet_v3_small_fpn
+from tracker.detect.models.mobile import NAME
+from tracker.detect.models.pickled import code_refusal
+from tracker.detect.models.statedict import Fit, fit, load_state
 from tracker.detect.models.weights import (
     ModelInfo,
+    WeightsFile,
     apply_info,
     find_weights,
     read_info,
@@ -27,7 +41,13 @@ from tracker.detect.models.weights import (
 from tracker.errors import ConfigError, ModelError
 
 DEFAULT = "maskrcnn_resnet50_fpn_v2"
-_CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
+# Builders whose published COCO_V1 weights need batch norms with an epsilon of zero.
+_WITHOUT_EPSILON = (
+    "fasterrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +60,19 @@ class LoadedModel:
     weights: str  # where they came from
     sha256: str | None  # of the weights' file; None where a factory brings its own
     info: ModelInfo | None = None  # what a file of ours says of itself
+    notes: tuple[str, ...] = ()  # what the user should know of how it was read
 
 
 def load_model(config: DetectorConfig) -> LoadedModel:
     """Build `config.model` with `config.weights` and its limits, in evaluation mode on the CPU.
 
     Raises ModelError for an unknown name, a factory that fails, weights that cannot be had, do
-    not fit, hold code, or are not finite; ConfigError for a size where the model's is fixed.
+    not fit, hold code, or are not finite; ConfigError for a size where the model's is fixed, and
+    for names that are not one for each class.
     """
-    name = model_name(config)
-    loaded = _from_factory(name, config) if ":" in name else _from_builder(name, config)
+    file = _read(config)
+    name = _name_of(config, file)
+    loaded = _from_factory(name, config, file) if ":" in name else _from_builder(name, config, file)
     broken = [n for n, p in loaded.module.state_dict().items() if not _is_finite(p)]
     if broken:
         raise ModelError(
@@ -63,6 +86,7 @@ def load_model(config: DetectorConfig) -> LoadedModel:
         loaded.weights,
         loaded.sha256,
         loaded.info,
+        loaded.notes,
     )
 
 
@@ -117,102 +141,187 @@ def model_name(config: DetectorConfig) -> str:
 
     Raises ModelError.
     """
-    if config.model is not None:
-        return config.model
-    if config.weights == "default":
-        return DEFAULT
-    info = read_info(find_weights(config.weights))
-    if info is None:
-        return DEFAULT
-    if ":" in info.architecture:  # no file makes this program run code that the user did not name
+    if config.model is not None or config.weights == "default":
+        return config.model or DEFAULT
+    path = find_weights(config.weights)
+    info = read_info(path)  # without its tensors
+    return _name_of(config, WeightsFile({}, info=info) if info else read_weights(path))
+
+
+def _name_of(config: DetectorConfig, file: WeightsFile | None) -> str:
+    """Return the model that the settings or else the tensors mean; raise ModelError."""
+    if config.model is not None or file is None:
+        return config.model or DEFAULT
+    if file.info is None:
+        return _builder_of(file, config.weights)
+    if ":" in file.info.architecture:  # no file makes this program run code the user did not name
         raise ModelError(f"{config.weights}: is for a model of one's own; give --model again")
-    return info.architecture
+    return file.info.architecture
 
 
-def build_module(name: str, num_classes: int) -> nn.Module:
-    """Build a model of torchvision's or ours with random weights; raise ModelError."""
+def _builder_of(file: WeightsFile, source: str) -> str:
+    """Return the builder whose model a file's tensors are, or nearest to; raise ModelError."""
+    if not file.tensors:
+        return DEFAULT
+    name = find_builder(file.tensors, file.builders) or nearest_builder(file.tensors)
+    if name is None:
+        raise _foreign(file, source, "a detector of torchvision")
+    return name
+
+
+def _read(config: DetectorConfig) -> WeightsFile | None:
+    """Return the file of weights; None where the model brings its own."""
+    if config.weights == "default" and config.model != NAME:
+        return None
+    return read_weights(_path_of(config))
+
+
+def _path_of(config: DetectorConfig) -> Path:
+    return find_weights("embedded" if config.weights == "default" else config.weights)
+
+
+def _from_builder(name: str, config: DetectorConfig, file: WeightsFile | None) -> LoadedModel:
     check_name(name)
-    if name == NAME:
-        return cast(nn.Module, maskrcnn_mobilenet_v3_small_fpn(num_classes))
-    build: Callable[..., nn.Module] = get_model_builder(name)
-    return build(weights=None, weights_backbone=None, num_classes=num_classes)
-
-
-def _from_builder(name: str, config: DetectorConfig) -> LoadedModel:
-    check_name(name)
-    if config.weights == "default" and name != NAME:
+    if file is None:
         # By the builder itself: with its own weights it also sets their batch norms' epsilon.
         build: Callable[..., nn.Module] = get_model_builder(name)
         module = fetched(name, lambda: build(weights=get_model_weights(name).DEFAULT))
         card = card_of(name)
         digest = sha256(card.cached) if card.cached else None
-        return LoadedModel(module, card.categories, name, card.weights, digest)
-    path = find_weights("embedded" if config.weights == "default" else config.weights)
-    file = read_weights(path)
+        categories = _override(config, card.categories)
+        return LoadedModel(module, categories, name, card.weights, digest)
     if file.info is not None and file.info.architecture != name:
         raise ModelError(
             f"{config.weights}: is a {file.info.architecture}; leave out detector.model ({name})"
         )
-    default = NAMES if name == NAME else card_of(name).categories
-    classes = len(file.tensors[_CLASSIFIER]) if _CLASSIFIER in file.tensors else len(default)
-    categories = _categories(file.categories, classes, default)
-    module = build_module(name, len(categories))
+    path = _path_of(config)
+    try:
+        module, found, notes = _built(name, file, path)
+    except ModelError as exc:
+        raise _advise(exc, config, file) from exc
+    classes = count_classes(found, name) or 2
+    categories, naming = _name_classes(config, file, classes)
+    digest = sha256(path)
+    if name in _WITHOUT_EPSILON and digest.startswith(_published(name)):
+        _set_epsilon(module, 0.0)
+    return LoadedModel(module, categories, name, str(path), digest, file.info, (*notes, *naming))
+
+
+def _built(name: str, file: WeightsFile, path: Path) -> tuple[nn.Module, Fit, list[str]]:
+    """Return a builder's model with the weights of a file; raise ModelError."""
+    found = _fitted(file, shapes_of(name, 2), path, name)
+    module = build_module(name, count_classes(found, name) or 2)
     if file.info is not None:
         apply_info(module, file.info)
-    load_state(module, file.tensors, str(path), name)
-    return LoadedModel(module, categories, name, str(path), sha256(path), file.info)
+    return module, found, load_state(module, found, str(path), name)
 
 
-def _from_factory(name: str, config: DetectorConfig) -> LoadedModel:
+def _from_factory(name: str, config: DetectorConfig, file: WeightsFile | None) -> LoadedModel:
     module = call_factory(name)
-    own = getattr(module, "categories", None)
-    if config.weights == "default":
-        file, source, digest = None, name, None
-    else:
-        path = find_weights(config.weights)
-        file = read_weights(path)
-        if file.info is not None and isinstance(module, GeneralizedRCNN):
-            apply_info(module, file.info)
-        load_state(module, file.tensors, str(path), name)
-        source, digest = str(path), sha256(path)
-    categories = (file.categories if file else None) or own
-    if not categories:
-        raise ModelError(f"{name}: the model must have a `categories` list of class names")
-    info = file.info if file else None
-    return LoadedModel(module, tuple(map(str, categories)), name, source, digest, info)
+    own = tuple(map(str, getattr(module, "categories", None) or ()))
+    if file is None:
+        return LoadedModel(module, _own_names(config, module, own, name), name, name, None)
+    path = _path_of(config)
+    if file.info is not None and isinstance(module, GeneralizedRCNN):
+        apply_info(module, file.info)
+    found = _fitted(file, module.state_dict(), path, name)
+    notes = load_state(module, found, str(path), name)
+    classes = len(own) or _heads_classes(module)
+    stored = [fit_names(names, classes) if classes else names for names in file.names]
+    own = next((names for names in stored if names is not None), own)
+    categories = _own_names(config, module, own, name)
+    return LoadedModel(module, categories, name, str(path), sha256(path), file.info, tuple(notes))
 
 
-def _categories(
-    stored: tuple[str, ...] | None, classes: int, default: tuple[str, ...]
-) -> tuple[str, ...]:
-    if stored and len(stored) == classes:
-        return stored
-    if len(default) == classes:
-        return default
-    return ("__background__", *(f"class {i}" for i in range(1, classes)))
+def _fitted(file: WeightsFile, expected: Mapping[str, Any], path: Path, name: str) -> Fit:
+    """Return the weights of a file that a model knows; raise ModelError where few are."""
+    if not file.tensors:
+        raise ModelError(f"{path}: holds no tensors")
+    found = fit(file.tensors, expected)
+    if is_foreign(found, expected):
+        raise _foreign(file, str(path), name)
+    return found
 
 
-def load_state(
-    module: nn.Module, state: Mapping[str, torch.Tensor], source: str, name: str
-) -> None:
-    """Load weights into a module; raise ModelError that says where they do not fit."""
-    expected = module.state_dict()
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in state if k not in expected]
-    other = [k for k in expected if k in state and expected[k].shape != state[k].shape]
-    if missing or unknown or other:
-        faults = []
-        if other:
-            want, got = tuple(expected[other[0]].shape), tuple(state[other[0]].shape)
-            faults.append(
-                f"{len(other)} tensors have another shape ({other[0]}: {want} needed, got {got})"
-            )
-        if missing:
-            faults.append(f"{len(missing)} are missing ({missing[0]})")
-        if unknown:
-            faults.append(f"{len(unknown)} are unknown ({unknown[0]})")
-        raise ModelError(f"{source}: does not fit {name}: {', '.join(faults)}")
-    module.load_state_dict(state, strict=False)
+def _foreign(file: WeightsFile, source: str, name: str) -> ModelError:
+    """Return the sentence for weights of another kind of model."""
+    if file.pickled is not None:
+        return code_refusal(Path(source), file.pickled)
+    return ModelError(
+        f"{source}: does not fit {name}: it {describe_foreign(file.tensors)}; a model of another "
+        "kind needs a function that builds it: --model file.py:function"
+    )
+
+
+def _advise(error: ModelError, config: DetectorConfig, file: WeightsFile) -> ModelError:
+    """Add to what says that weights do not fit a builder's model which model they are of."""
+    if config.model is None:
+        return ModelError(
+            f"{error}; of the known models it is the nearest, one of your own is given by --model "
+            "file.py:function"
+        )
+    other = find_builder(file.tensors, file.builders)
+    if other is None:
+        return error
+    return ModelError(f"{config.weights}: is a {other}; leave out detector.model ({config.model})")
+
+
+def _own_names(config: DetectorConfig, module: nn.Module, names: Names, name: str) -> Names:
+    """Return the class names of a model of the user's own; raise ModelError where it has none."""
+    if config.classes_file is not None:
+        return read_names(Path(config.classes_file), len(names) or _heads_classes(module))
+    if not names:
+        raise ModelError(
+            f"{name}: the model must have a `categories` list of class names, or --classes-file "
+            "gives them"
+        )
+    return names
+
+
+def _override(config: DetectorConfig, names: Names) -> Names:
+    if config.classes_file is None:
+        return names
+    return read_names(Path(config.classes_file), len(names))
+
+
+def _name_classes(
+    config: DetectorConfig, file: WeightsFile, classes: int
+) -> tuple[Names, list[str]]:
+    """Return the name of each label and what is to be said of them; raise ConfigError."""
+    if config.classes_file is not None:
+        return read_names(Path(config.classes_file), classes), []
+    for names in file.names:
+        fitting = fit_names(names, classes)
+        if fitting is not None:
+            return fitting, []
+    known = coco_names(classes)
+    give = "--classes-file FILE gives others, one a line"
+    if known is not None:
+        packed = "N/A" not in known
+        return known, [f"its {classes - 1} classes are taken for COCO's, in order; {give}"][:packed]
+    numbered = tuple(f"class {label}" for label in range(1, classes))
+    return ("__background__", *numbered), [
+        f"the weights name none of their {classes - 1} classes; {give}"
+    ]
+
+
+def _heads_classes(module: nn.Module) -> int | None:
+    """Return the number of labels of a model of torchvision's form; None of any other."""
+    heads = getattr(module, "roi_heads", None)
+    scores = getattr(getattr(heads, "box_predictor", None), "cls_score", None)
+    return scores.out_features if isinstance(scores, nn.Linear) else None
+
+
+def _published(name: str) -> str:
+    """Return how the hash of a builder's COCO_V1 weights begins: their file is named by it."""
+    url: str = get_model_weights(name)["COCO_V1"].url
+    return url.rpartition("-")[2].partition(".")[0]
+
+
+def _set_epsilon(module: nn.Module, epsilon: float) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eps = epsilon
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,21 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from tracker.detect.models.classnames import Names, find_names
+from tracker.detect.models.pickled import (
+    StandIn,
+    children,
+    code_refusal,
+    find_stand_ins,
+    read_pickled,
+)
+from tracker.detect.models.statedict import find_tensors
 from tracker.errors import ModelError
 from tracker.files import new_file
 
 FORMAT = "mask-tracker-model"
 VERSION = 1
+_BUILDER_KEYS = ("model", "model_name", "arch", "architecture", "builder")
 EMBEDDED = Path(__file__).with_name("embedded.safetensors")
 
 
@@ -45,9 +54,16 @@ class ModelInfo:
 class WeightsFile:
     """What a file holds."""
 
-    tensors: Mapping[str, torch.Tensor]
-    categories: tuple[str, ...] | None = None
+    tensors: Mapping[str, torch.Tensor]  # all of them, by names joined with dots
+    names: tuple[Names, ...] = ()  # every list in it that may be that of its classes
     info: ModelInfo | None = None  # where the file is one of ours
+    builders: tuple[str, ...] = ()  # names of models in it
+    pickled: StandIn | None = None  # an object in it that was not read, a torch module before all
+
+    @property
+    def categories(self) -> Names | None:
+        """The first list of names in it."""
+        return self.names[0] if self.names else None
 
 
 def find_weights(name: str) -> Path:
@@ -56,33 +72,34 @@ def find_weights(name: str) -> Path:
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Read a .safetensors or .pth file; run no code of it. Raises ModelError."""
+    """Read a file of weights, whatever saved it; run no code of it. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     try:
         if path.suffix == ".safetensors":
-            info, stored = _read_metadata(path)
-            return WeightsFile(safetensors.torch.load_file(path), stored, info)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            info, names = _read_metadata(path)
+            return WeightsFile(safetensors.torch.load_file(path), names, info)
+        content = read_pickled(path)
     except ModelError:
         raise
-    except pickle.UnpicklingError as exc:
-        raise ModelError(
-            f"{path}: refused: the file is damaged or holds code, not only tensors"
-        ) from exc
     except Exception as exc:
-        why = str(exc).partition("\n")[0]
+        why = str(exc).partition("\n")[0] or "it ends too early"
         raise ModelError(f"{path}: is not a file of weights ({why})") from exc
-    stored = content.get("categories") if isinstance(content, dict) else None
-    for key in ("model", "state_dict", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
+    tensors = find_tensors(content)
+    objects = find_stand_ins(content)
+    if not tensors and objects:
+        raise code_refusal(path, objects[0])
+    if "" in tensors or (not tensors and not isinstance(content, dict)):
         raise ModelError(f"{path}: must hold a dictionary of tensors")
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    if not tensors:
-        raise ModelError(f"{path}: holds no tensors")
-    return WeightsFile(tensors, tuple(map(str, stored)) if stored else None)
+    pickled = objects[0] if objects and objects[0].is_module else None
+    return WeightsFile(tensors, find_names(content), None, _builders_named(content), pickled)
+
+
+def _builders_named(content: Any) -> tuple[str, ...]:
+    """Return what a checkpoint calls its model, at its top or among the settings it was made by."""
+    parts = [content, *(value for _, value in children(content))]
+    held = [pair for part in parts if isinstance(part, Mapping) for pair in children(part)]
+    return tuple(value for key, value in held if key in _BUILDER_KEYS and isinstance(value, str))
 
 
 def read_info(path: Path) -> ModelInfo | None:
@@ -173,13 +190,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_metadata(path: Path) -> tuple[ModelInfo | None, tuple[str, ...] | None]:
+def _read_metadata(path: Path) -> tuple[ModelInfo | None, tuple[Names, ...]]:
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        return None, find_names({key: _parsed(text) for key, text in metadata.items()})
     stored = json.loads(metadata["categories"]) if "categories" in metadata else None
     categories = tuple(map(str, stored)) if stored else None
-    if metadata.get("format") != FORMAT:
-        return None, categories
     if metadata.get("version") != str(VERSION):
         raise ModelError(
             f"{path}: is of version {metadata.get('version')}; this program reads {VERSION}"
@@ -203,4 +220,12 @@ def _read_metadata(path: Path) -> tuple[ModelInfo | None, tuple[str, ...] | None
         raise ModelError(f"{path}: its metadata is malformed (card or normalization)")
     if len(info.categories) < 2 or not 32 <= info.min_size <= info.max_size <= 8192:
         raise ModelError(f"{path}: its metadata is malformed (categories or sizes)")
-    return info, categories
+    return info, (info.categories,)
+
+
+def _parsed(text: str) -> Any:
+    """Return a value of metadata, which are texts, some of them JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
