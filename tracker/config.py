@@ -331,7 +331,6 @@ def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> I
         unknown = item["type"] == "extra_forbidden"
         parts = [str(part) for part in item["loc"] if unknown or not _is_union_member(part)]
         name = ".".join(part for part in parts if part != "[key]")
-        message = item["msg"].removeprefix("Value error, ")
         if unknown:
             sentence = f"unknown key {name!r}; {_hint(parts, model)}"
         elif parts[:2] == ["count", "lines"] and len(parts) > 2:
@@ -339,7 +338,7 @@ def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> I
             name = ".".join(parts[:3])
             sentence = f"{name} {rule}"
         else:
-            message = message.replace("Input should be", "must be")
+            message = item["msg"].removeprefix("Value error, ").replace("Input should", "must")
             got = "" if item["type"] == "value_error" else f", got {item['input']!r:.60}"
             sentence = f"{name} {message}{got}".strip()
         if name not in seen:  # a union reports one error per member: the first is enough
@@ -357,6 +356,5 @@ def _hint(parts: Sequence[str], model: type[BaseModel] | None) -> str:
     section: Any = model or RunConfig
     for part in parts[:-1]:
         section = section.model_fields[part].annotation
-    known = list(section.model_fields)
-    near = get_close_matches(parts[-1], known, n=1)
+    near = get_close_matches(parts[-1], known := list(section.model_fields), n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
