@@ -14,7 +14,7 @@ from tracker.files import JsonObject, read_json
 from tracker.pipeline import RunStats
 from tracker.runs.record import Report, RunRecord
 from tracker.runs.resume import check_finished
-from tracker.runs.run import OpenRun, RunResult, run_together
+from tracker.runs.run import OpenRun, RunResult, run_alone, run_together
 from tracker.types import FrameResult
 from tracker.types.stages import Source
 from tracker.video.address import is_live, on_disk
@@ -116,9 +116,7 @@ def _run(job: Job, request: RunRequest, should_stop: Callable[[], bool], *, last
             watch.started(source, categories)
 
         run.tell(start)
-        for _ in run_together([run], should_stop=should_stop):
-            pass
-        return _outcome(job, run)
+        return _outcome(job, run_alone(run, should_stop))
 
 
 def _side_by_side(
@@ -141,7 +139,7 @@ def _side_by_side(
         for run in stack.enter_context(closing(ended)):
             job = opened[run]
             try:
-                yield _outcome(job, run)
+                yield _outcome(job, run.finish())
             except TrackerError as exc:
                 yield Outcome(job, error=exc)
             except Exception as exc:  # a bug, which is told when the others are finished
@@ -168,9 +166,7 @@ def _open(job: Job, request: RunRequest, watch: Watch) -> OpenRun:
     )
 
 
-def _outcome(job: Job, run: OpenRun) -> Outcome:
-    """Finish a run and return what became of it; raise what ended it."""
-    result = run.finish()
+def _outcome(job: Job, result: RunResult) -> Outcome:
     return Outcome(job, result.report, result.counts, result=result)
 
 

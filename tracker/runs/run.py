@@ -72,9 +72,14 @@ def run_to_folder(
     ) as opened:
         if on_start:
             opened.tell(on_start)
-        for _ in run_together([opened], should_stop=should_stop):
-            pass
-        return opened.finish()
+        return run_alone(opened, should_stop)
+
+
+def run_alone(run: OpenRun, should_stop: Callable[[], bool]) -> RunResult:
+    """Let one run go to its end and finish it; raise what ended it."""
+    for _ in run_together([run], should_stop=should_stop):
+        pass
+    return run.finish()
 
 
 def run_together(

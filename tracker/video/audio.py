@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import av.error
 
+from tracker.config import SourceConfig
+from tracker.errors import SourceError
 from tracker.types import AudioTrack
+from tracker.video.address import on_disk
+from tracker.video.container import Container, open_address, open_container
 from tracker.video.picture import reason
 
 _CLOCK_JUMP_S = 5.0  # shorter gaps are silence, and stay
@@ -34,7 +39,7 @@ class AudioFeed:
         self._ended = self._copies = False
         self._input: av.container.InputContainer | None = None
         try:
-            self._input = av.open(f"file:{track.path}")
+            self._input = _open(track.path)
             source = self._input.streams.audio[0]
             codec: Any = source.codec_context
             if codec is None:
@@ -48,7 +53,7 @@ class AudioFeed:
                 self._stream.layout = "stereo" if codec.channels > 1 else "mono"
                 self._items = self._frames(source)
                 self.notes.append(f"the sound was encoded anew: {codec.name} to aac")
-        except (av.error.FFmpegError, OSError, IndexError, ValueError) as exc:
+        except (av.error.FFmpegError, OSError, IndexError, ValueError, SourceError) as exc:
             why = reason(exc) if isinstance(exc, OSError | av.error.FFmpegError) else str(exc)
             self.notes.append(f"the sound was left out: {why}")
             self._ended = True
@@ -150,3 +155,11 @@ class AudioFeed:
                     resampled.pts = round(resampled.pts * resampled.time_base / clock)
                     resampled.time_base = clock
                     yield resampled
+
+
+def _open(place: str) -> Container:
+    """Open a file or an address once more, beside its pictures; raise what opening raises."""
+    config = SourceConfig()
+    if on_disk(place) is None:
+        return open_address(place, config)
+    return open_container(Path(place), max_pixels=config.max_pixels)

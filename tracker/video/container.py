@@ -128,22 +128,26 @@ def no_picture(place: Place, name: str) -> SourceError:
     return SourceError(f"{name}: holds no picture that can be decoded{remedy}")
 
 
+def is_any(container: Container, formats: set[str]) -> bool:
+    """Whether a container is of one of these formats, by FFmpeg's names."""
+    return not formats.isdisjoint(container.format.name.split(","))
+
+
 def has_end(container: Container, *, over_http: bool) -> bool:
     """Whether what an address gives ends by itself: it declares a duration or its size in bytes."""
     if container.duration:
         return True
-    endless = not _ENDLESS.isdisjoint(container.format.name.split(","))
-    return over_http and not endless and container.size > 0
+    return over_http and not is_any(container, _ENDLESS) and container.size > 0
 
 
 def has_leaps(container: Container) -> bool:
     """Whether the clock may leap: in a broadcast or in segments, not in a file with one clock."""
-    return not _SEGMENTED.isdisjoint(container.format.name.split(","))
+    return is_any(container, _SEGMENTED)
 
 
 def is_playlist(container: Container) -> bool:
     """Whether the streams come in segments of their own, any of which may be lost."""
-    return not _PLAYLISTS.isdisjoint(container.format.name.split(","))
+    return is_any(container, _PLAYLISTS)
 
 
 def choose_streams(

@@ -21,6 +21,7 @@ import av.error
 from tracker.errors import SourceError
 from tracker.snapshot import ClockState, SourceMark
 from tracker.types import SourceReport
+from tracker.video.container import is_any
 from tracker.video.picture import checksum, report_state, restore_report
 from tracker.video.reading import Shown
 
@@ -111,7 +112,7 @@ def places(file: VideoFile) -> Iterator[Place]:
     shown = file.head[-1]
     codec = file.stream.codec_context.name
     told = isinstance(file.path, Path) and any(codec.startswith(name) for name in _CODECS)
-    if not told or shown is None or _INDEXED.isdisjoint(file.container.format.name.split(",")):
+    if not told or shown is None or not is_any(file.container, _INDEXED):
         return
     first = shown.picture
     report = SourceReport(declared_frames=file.report.declared_frames)
