@@ -21,6 +21,7 @@ from tracker.video.file import VideoFile
 from tracker.video.images import natural_key
 from tracker.video.picture import checksum
 from tracker.video.source import open_source
+from tracker.video.writer import VideoWriter
 
 
 def read(uri, **settings):
@@ -606,3 +607,21 @@ def test_a_recording_that_repeats_itself_goes_on_at_its_own_place(make_video, tm
     for k in (50, 60):
         rest, _ = everything(open_source(path, None, frames[k][1]))
         assert [what(frame) for frame in rest] == [what(frame) for frame in frames[k + 1 :]], k
+
+
+def test_the_sound_of_an_address_is_kept(make_video, serve, tmp_path):
+    """It is opened a second time, by its address as the pictures were."""
+    path = make_video("tone.mp4", frames=20, audio="aac")
+    port = serve({"/tone.mp4": path.read_bytes()})
+    frames = {}
+    for place in (str(path), f"http://127.0.0.1:{port}/tone.mp4"):
+        source = open_source(place)
+        writer = VideoWriter(tmp_path / "out.mp4", 96, 64, audio=source.info.audio)
+        for frame in source:
+            writer.write(frame.image, frame.time)
+        writer.close()
+        assert writer.notes == []
+        with av.open(str(tmp_path / "out.mp4")) as made:
+            frames[place] = sum(frame.samples for frame in made.decode(audio=0))
+    assert len(set(frames.values())) == 1
+    assert min(frames.values()) > 40_000
