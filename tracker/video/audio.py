@@ -14,7 +14,7 @@ from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.types import AudioTrack
 from tracker.video.address import on_disk
-from tracker.video.container import Container, open_address, open_container
+from tracker.video.container import Container, demux, open_address, open_container
 from tracker.video.picture import reason
 
 _CLOCK_JUMP_S = 5.0  # shorter gaps are silence, and stay
@@ -131,7 +131,7 @@ class AudioFeed:
     def _packets(self, source: Any) -> Iterator[Any]:
         assert self._input is not None
         try:
-            for packet in self._input.demux(source):
+            for packet in demux(self._input, source):
                 if packet.pts is not None and packet.size:
                     yield packet
         except (av.error.FFmpegError, OSError) as exc:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +19,7 @@ import av.stream
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.video.address import advice, is_camera, to_address
+from tracker.video.cut import has_no_index
 from tracker.video.picture import reason
 
 # Containers of real footage. Scripts (ffconcat, sdp) can name other files and hosts, so they are
@@ -37,9 +39,14 @@ _PLAYLISTS = {"hls", "dash"}  # of which each stream may be the same pictures at
 _SEGMENTED = {*_PLAYLISTS, "mpegts", "mpeg", "rtsp", "rtp"}  # whose clock may leap
 _ENDLESS = {"hls", "dash", "mpjpeg", "rtsp", "rtp", "sdp"}  # where no length is declared
 _NO_VIDEO = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+_FOUND_NOTHING = 1 << 15  # bytes: fewer than FFmpeg reads before it asks to be called again
 _REMEDY_PIPE = (
     "; where the index of an mp4 or mov lies at its end, as cameras write it, a pipe cannot be "
     "read: name the file itself, or rewrite it with `ffmpeg -i IN -c copy -movflags +faststart OUT`"
+)
+_NO_INDEX = (
+    "its index, moov, is missing: the recording was not finished or the copy was cut off; tools "
+    "such as untrunc mend it with a whole file of the same camera"
 )
 
 _ADVICE = {
@@ -85,13 +92,24 @@ def open_file(place: Path | IO[bytes], *, name: str, max_pixels: int) -> Contain
     if isinstance(place, Path):
         _check_file(place, name)
     try:
-        return open_container(place, max_pixels=max_pixels)
+        container = open_container(place, max_pixels=max_pixels)
     except (av.error.FFmpegError, OSError, ValueError) as exc:
-        why = reason(exc)
-        if getattr(exc, "errno", None) == errno.EINVAL:
-            why = "its format is none that is read here"
-        remedy = "" if isinstance(place, Path) else _REMEDY_PIPE
-        raise SourceError(f"{name}: is not a video that can be read ({why}{remedy})") from None
+        why = _why_unreadable(exc, place)
+        raise SourceError(f"{name}: is not a video that can be read ({why})") from None
+    if not container.streams and isinstance(place, Path) and has_no_index(place):
+        container.close()
+        raise SourceError(f"{name}: is not a video that can be read ({_NO_INDEX})")
+    return container
+
+
+def _why_unreadable(exc: Exception, place: Path | IO[bytes]) -> str:
+    """Say why a file or a pipe could not be opened, and what helps."""
+    why = reason(exc)
+    if getattr(exc, "errno", None) == errno.EINVAL:
+        why = "its format is none that is read here"
+    if not isinstance(place, Path):
+        return why + _REMEDY_PIPE
+    return _NO_INDEX if has_no_index(place) else why
 
 
 def open_address(uri: str, config: SourceConfig) -> Container:
@@ -115,6 +133,24 @@ def open_address(uri: str, config: SourceConfig) -> Container:
         why = fault(exc)
     # Not where it is caught: as a context the error would carry the address along.
     raise SourceError(f"{uri}: cannot be opened ({why}{advice(uri)})")
+
+
+def demux(container: Container, *streams: av.stream.Stream) -> Iterator[av.Packet[Any]]:
+    """Yield the packets of streams up to the end; raise what PyAV raises.
+
+    Behind 64 kB in which it finds nothing, as in a recording with a hole of zeros, FFmpeg asks to
+    be called again: that is not the end.
+    """
+    calls_left = max(0, container.size) // _FOUND_NOTHING + 1
+    while True:
+        try:
+            yield from container.demux(*streams)
+        except av.error.BlockingIOError:
+            calls_left -= 1
+            if calls_left < 0:
+                raise
+        else:
+            return
 
 
 def fault(exc: BaseException) -> str:

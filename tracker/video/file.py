@@ -20,14 +20,18 @@ from tracker.types import AudioTrack, Frame, Image, SourceReport, StreamInfo
 from tracker.video.container import (
     Container,
     choose_streams,
+    demux,
     fault,
     has_leaps,
+    is_any,
     is_playlist,
     no_picture,
     open_address,
     open_file,
 )
-from tracker.video.health import Health, Holes
+from tracker.video.cut import ends_in_the_middle
+from tracker.video.health import Health
+from tracker.video.holes import Holes
 from tracker.video.picture import (
     FALLBACK_RATE,
     Clock,
@@ -264,7 +268,7 @@ class VideoFile:
 
         The sound's are read too: they tell whether the file reaches the end that it declares.
         """
-        packets = self.container.demux(self.stream, *self.container.streams.audio)
+        packets = demux(self.container, self.stream, *self.container.streams.audio)
         while True:
             try:
                 packet = next(packets)
@@ -292,7 +296,7 @@ class VideoFile:
         Packets that had been read at the mark `known` have been counted before.
         """
         self._known, self._again = known, 0
-        self.health = Health(self.stream, self.report, self._holes())
+        self.health = Health(self.stream, self.report, self._holes(), begins=known is None)
         return decode(self.packets(), self.stream, self.health, self.report, self._count)
 
     def _holes(self) -> Holes | None:
@@ -328,6 +332,9 @@ class VideoFile:
             report.notes.append(f"{found} of {declared} declared frames were found")
         elif declared <= 0:
             self._compare_with_duration()
+        formats = set(self.container.format.name.split(","))
+        if isinstance(self.path, Path) and ends_in_the_middle(self.path, formats):
+            report.notes.append("the file ends in the middle of a packet: it was cut off")
 
     def _compare_with_duration(self) -> None:
         """Note where the file ends well before what it declares; sound may be longer."""
@@ -336,6 +343,8 @@ class VideoFile:
             return
         start = (self.container.start_time or 0) / av.time_base
         claimed, step = duration / av.time_base, self._clock.step
+        if is_any(self.container, {"matroska", "webm"}):
+            claimed -= start  # declared from zero, not from the first picture (RFC 9559, 5.1.2.10)
         end = max(last + step, self._sound_end - start)
         if end < 0.9 * claimed - step:
             self.report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")

@@ -18,6 +18,7 @@ from tracker.snapshot import ClockState
 from tracker.types import Frame, Image, SourceReport
 
 Wanted = Callable[[int, float], bool]  # of a frame: its index and its time, s
+_SLOWEST, _LIKELY, _FASTEST = Fraction(1, 10), 300, 1000  # frames/s
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
 _LONGEST_GAP_S = 600.0  # where clocks may leap, a step further forward is one and no pause
@@ -167,9 +168,16 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def usable_rate(stream: av.VideoStream) -> Fraction | None:
-    """Return the rate that a stream declares, frames/s, where it can be believed."""
-    rate = stream.average_rate or stream.guessed_rate
-    return rate if rate and Fraction(1, 10) <= rate <= 1000 else None
+    """Return the rate that a stream declares, frames/s, where it can be believed.
+
+    Browsers and recorders declare the ticks of their clock, 1000 a second; the times say better.
+    """
+    rates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    believed = [rate for rate in rates if _SLOWEST <= rate <= _FASTEST]
+    if not believed:
+        return None
+    likely = [rate for rate in believed if rate <= _LIKELY]
+    return (likely or believed)[0]
 
 
 def reason(exc: BaseException) -> str:

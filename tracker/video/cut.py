@@ -1,0 +1,67 @@
+"""See by its bytes that a file was cut off, where its container declares no length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_SYNC = 0x47  # begins each packet of a transport stream (ISO/IEC 13818-1, 2.4.3.2)
+_STEPS = ((188, 0), (192, 4), (204, 0))  # bytes from packet to packet, and before the sync
+_SEEN = 4  # packets that must begin where one is expected
+_PAGE = b"OggS"  # begins each page (RFC 3533, 6)
+_LONGEST_PAGE = 27 + 255 + 255 * 255  # bytes
+
+
+def ends_in_the_middle(path: Path, formats: set[str]) -> bool:
+    """Whether a transport stream or an Ogg file ends in the middle of a packet or page."""
+    if "mpegts" in formats:
+        return _ends_in_packet(path)
+    return "ogg" in formats and _ends_in_page(path)
+
+
+def has_no_index(path: Path) -> bool:
+    """Whether this is an MP4 or MOV file without its whole index (moov), as a recorder's crash leaves.
+
+    Only the boxes' heads are read (ISO/IEC 14496-12, 4.2).
+    """
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4]), head[4:8]
+            if place == 0 and kind != b"ftyp":
+                return False
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            if kind == b"moov":
+                return place + length > size
+            if length < 8:
+                break
+            place += length
+    return place > 0
+
+
+def _ends_in_packet(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for step, before in _STEPS:
+            rest = size % step
+            begin = size - rest - step * _SEEN
+            if rest <= before or begin < 0:
+                continue
+            file.seek(begin)
+            if set(file.read()[before::step]) == {_SYNC}:
+                return True
+    return False
+
+
+def _ends_in_page(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _LONGEST_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(_PAGE) :]
+    if len(page) < 27:
+        return True
+    lengths = page[27 : 27 + page[26]]
+    return len(page) < 27 + page[26] + sum(lengths)
