@@ -96,7 +96,7 @@ def open_file(place: Path | IO[bytes], *, name: str, max_pixels: int) -> Contain
     except (av.error.FFmpegError, OSError, ValueError) as exc:
         why = _why_unreadable(exc, place)
         raise SourceError(f"{name}: is not a video that can be read ({why})") from None
-    if not container.streams and isinstance(place, Path) and has_no_index(place):
+    if not container.streams.video and isinstance(place, Path) and has_no_index(place):
         container.close()
         raise SourceError(f"{name}: is not a video that can be read ({_NO_INDEX})")
     return container

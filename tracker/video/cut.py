@@ -19,7 +19,7 @@ def ends_in_the_middle(path: Path, formats: set[str]) -> bool:
 
 
 def has_no_index(path: Path) -> bool:
-    """Whether this is an MP4 or MOV file without its whole index (moov), as a recorder's crash leaves.
+    """Whether this is an MP4 or MOV file whose index (moov) is missing or cut off.
 
     Only the boxes' heads are read (ISO/IEC 14496-12, 4.2).
     """
