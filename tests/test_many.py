@@ -9,9 +9,10 @@ from stubbed import BlankDetector
 from test_pipeline import FakeSource
 
 from tracker.config import load_config
-from tracker.errors import SinkError, SourceError
+from tracker.errors import SinkError, SourceError, UnexpectedError
 from tracker.runs.many import Job, RunRequest, run_many
 from tracker.sinks.log import LogSink
+from tracker.video.picture import FrameMaker
 
 CONFIG = load_config(None, ["output.video=false"])
 
@@ -88,26 +89,64 @@ def test_a_stream_that_ends_is_finished_while_the_others_go_on(streams, tmp_path
     assert second.report.frames == 5
 
 
-def test_a_bug_in_one_stream_leaves_none_unfinished(streams, tmp_path):
-    outcomes = streams(a=Camera(40), b=Camera(3, error=TypeError("no such thing")))
-    with pytest.raises(TypeError, match="no such thing"):
-        list(outcomes)
-    assert report_of(tmp_path / "a")["finished"]
-    assert report_of(tmp_path / "b")["error"] == "no such thing"
+def test_a_bug_in_one_stream_is_its_failure_alone(streams, tmp_path):
+    outcomes = {
+        o.job.folder.name: o
+        for o in streams(a=Camera(40), b=Camera(3, error=TypeError("no such thing")))
+    }
+    assert outcomes["a"].report.finished
+    assert "nobody foresaw (TypeError: no such thing)" in str(outcomes["b"].error)
+    assert isinstance(outcomes["b"].error, UnexpectedError)
+    report = report_of(tmp_path / "b")
+    assert report["error"] == "TypeError: no such thing"
+    assert report["traceback"].startswith("Traceback (most recent call last)")
+    assert report_of(tmp_path / "a")["traceback"] is None
 
 
-@pytest.mark.parametrize("error", [SourceError("b: is not there"), OSError("no such device")])
+@pytest.mark.parametrize(
+    "error", [SourceError("b: is not there"), OSError("no such device"), KeyError(7)]
+)
 def test_what_fails_to_open_leaves_nothing_behind(streams, tmp_path, error):
-    """Neither its own folder nor, where it is a bug, those that were opened before it."""
-    outcomes = streams(a=Camera(5), b=error)
-    if isinstance(error, SourceError):
-        assert [o.error for o in outcomes] == [error, None]
-        assert report_of(tmp_path / "a")["finished"]
-    else:
-        with pytest.raises(OSError, match="no such device"):
-            list(outcomes)
-        assert not (tmp_path / "a").exists()
+    [failed, done] = streams(a=Camera(5), b=error)
+    assert failed.error is error or failed.error.__cause__ is error
+    assert done.error is None
+    assert report_of(tmp_path / "a")["finished"]
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("error", [ValueError("31 is no valid Type"), AssertionError()])
+def test_a_bug_in_one_file_of_several_is_its_failure_alone(
+    tracker, make_video, tmp_path, monkeypatch, error
+):
+    for name in "abc":
+        make_video(name=f"{name}.mp4", frames=6)
+    make, makers = FrameMaker.make, []
+
+    def fail(self, picture, index, *arguments, **options):
+        if self not in makers:
+            makers.append(self)
+        if makers.index(self) == 1 and index == 3:
+            raise error
+        return make(self, picture, index, *arguments, **options)
+
+    monkeypatch.setattr(FrameMaker, "make", fail)
+    monkeypatch.setattr("tracker.cli.run.load_detector", lambda _: BlankDetector())
+    code, out, err = tracker("run", "a.mp4", "b.mp4", "c.mp4", "-o", "out", "--json", "--no-video")
+    assert code == 1
+    summaries = [json.loads(line) for line in out.splitlines()]
+    assert [summary["finished"] for summary in summaries] == [True, False, True]
+    assert type(error).__name__ in summaries[1]["error"]
+    assert "Traceback" in err
+    assert "please report it" in err
+    report = report_of(tmp_path / "out" / "b")
+    assert report["frames"] == 3
+    assert type(error).__name__ in report["traceback"]
+
+    makers.clear()
+    monkeypatch.setattr(FrameMaker, "make", lambda *_, **__: {}["gone"])
+    code, _, err = tracker("run", "a.mp4", "-o", "alone", "--no-video")
+    assert code == 1
+    assert "KeyError" in err
 
 
 def test_who_hears_no_more_stops_all_streams_in_good_order(streams, tmp_path):

@@ -45,7 +45,7 @@ def test_every_error_is_one_tree():
     found = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
     ]
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(issubclass(c, errors.TrackerError) for c in found)
 
 

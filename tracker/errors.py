@@ -6,12 +6,14 @@ TrackerError
 ├── ModelError        a model or its weights cannot be used, or its output is not finite
 ├── SinkError         an output cannot be written
 ├── FormatError       a log or annotation file is malformed
-└── MissingExtraError an optional dependency is not installed
+├── MissingExtraError an optional dependency is not installed
+└── UnexpectedError   anything else that ended one run: a bug
 """
 
 from __future__ import annotations
 
 import re
+import traceback
 
 _USER_INFO = re.compile(r"\b([a-z][a-z0-9+.-]+:/+)[^\r\n]*@", re.IGNORECASE)
 _NAMES = "pas|pw|psk|token|jwt|secret|auth|key|sig|cred|user?|usr|login"
@@ -56,6 +58,17 @@ class MissingExtraError(TrackerError, ImportError):
         super().__init__(f"{feature} needs an extra: pip install 'mask-tracker[{extra}]'")
 
 
+class UnexpectedError(TrackerError):
+    """Something that nobody foresaw ended a run; it is the cause of this error."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(
+            f"{name}: ended by an error that nobody foresaw ({explain(error)}); please report it "
+            "with its traceback"
+        )
+        self.__cause__ = error
+
+
 def redact(text: str) -> str:
     """Remove user names, passwords and tokens of every URL in `text`.
 
@@ -70,4 +83,16 @@ def redact(text: str) -> str:
 
 def explain(error: BaseException) -> str:
     """Return what an error says, with the older errors that are noted on it; safe to show."""
-    return redact("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    said = str(error)
+    if not isinstance(error, TrackerError | OSError):
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return redact("; ".join([said, *getattr(error, "__notes__", ())]))
+
+
+def trace(error: BaseException) -> str | None:
+    """Return the traceback of what nobody foresaw, safe to show; None of what was foreseen."""
+    if isinstance(error, UnexpectedError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, TrackerError) or not isinstance(error, Exception):
+        return None
+    return redact("".join(traceback.format_exception(error)))

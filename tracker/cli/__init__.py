@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli import associate, bench, evaluate, export, models, run, train
-from tracker.errors import ConfigError, TrackerError, explain, redact
+from tracker.errors import ConfigError, TrackerError, UnexpectedError, explain, redact, trace
 
 app = typer.Typer(
     name="tracker",
@@ -67,8 +67,8 @@ def main() -> None:
         _refuse_videos(sys.argv[1:])
         app()
     except TrackerError as exc:
-        sys.stderr.write(f"tracker: {explain(exc)}\n")
-        sys.exit(2)
+        sys.stderr.write(f"{trace(exc) or ''}tracker: {explain(exc)}\n")
+        sys.exit(1 if isinstance(exc, UnexpectedError) else 2)
     except KeyboardInterrupt:
         sys.stderr.write("tracker: stopped\n")
         sys.exit(130)

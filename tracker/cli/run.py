@@ -24,7 +24,7 @@ from tracker.cli.options import (
 from tracker.cli.progress import Progress, print_summary
 from tracker.cli.signals import Signals
 from tracker.config import Override, RunConfig, load_config
-from tracker.errors import ConfigError, explain, redact
+from tracker.errors import ConfigError, explain, redact, trace
 from tracker.runs.many import Job, Outcome, RunRequest, choose_folders, run_many, runs_together
 from tracker.runs.record import RunRecord
 from tracker.runs.resume import check_model
@@ -230,7 +230,7 @@ def _names(override: Override, key: str) -> bool:
 def _tell(outcome: Outcome, *, shown: bool, as_json: bool) -> None:
     """Say what became of one video."""
     if outcome.error:
-        sys.stderr.write(f"tracker: {explain(outcome.error)}\n")
+        sys.stderr.write(f"{trace(outcome.error) or ''}tracker: {explain(outcome.error)}\n")
     elif shown and outcome.result:
         print_summary(outcome.result)
     elif shown:

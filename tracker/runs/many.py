@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracker.config import RunConfig
-from tracker.errors import ConfigError, SourceError, TrackerError, redact
+from tracker.errors import ConfigError, SourceError, TrackerError, UnexpectedError, redact
 from tracker.files import JsonObject, read_json
 from tracker.pipeline import RunStats
 from tracker.runs.record import Report, RunRecord
@@ -86,8 +86,8 @@ def run_many(
             return
         try:
             yield _finished(job, request) or _run(job, request, should_stop, last=job is jobs[-1])
-        except TrackerError as exc:
-            yield Outcome(job, error=exc)
+        except Exception as exc:
+            yield _failed(job, exc)
 
 
 def runs_together(jobs: Sequence[Job]) -> bool:
@@ -124,14 +124,13 @@ def _side_by_side(
 ) -> Iterator[Outcome]:
     """Open all streams, then let them run together; yield what became of each as it ends."""
     opened: dict[OpenRun, Job] = {}
-    bugs: list[Exception] = []
     with ExitStack() as stack:
         for job in jobs:
             watch = stack.enter_context(request.watch(job.uri))
             try:
                 run = stack.enter_context(_open(job, request, watch))
-            except TrackerError as exc:
-                yield Outcome(job, error=exc)
+            except Exception as exc:
+                yield _failed(job, exc)
                 continue
             opened[run] = job
             run.tell(watch.started)
@@ -140,12 +139,8 @@ def _side_by_side(
             job = opened[run]
             try:
                 yield _outcome(job, run.finish())
-            except TrackerError as exc:
-                yield Outcome(job, error=exc)
-            except Exception as exc:  # a bug, which is told when the others are finished
-                bugs.append(exc)
-    if bugs:
-        raise bugs[0]
+            except Exception as exc:
+                yield _failed(job, exc)
 
 
 def _open(job: Job, request: RunRequest, watch: Watch) -> OpenRun:
@@ -168,6 +163,13 @@ def _open(job: Job, request: RunRequest, watch: Watch) -> OpenRun:
 
 def _outcome(job: Job, result: RunResult) -> Outcome:
     return Outcome(job, result.report, result.counts, result=result)
+
+
+def _failed(job: Job, error: Exception) -> Outcome:
+    """Return the outcome of a video that failed, be it by a bug: the others are not to suffer."""
+    if not isinstance(error, TrackerError):
+        error = UnexpectedError(job.uri, error)
+    return Outcome(job, error=error)
 
 
 def _endless(job: Job) -> ConfigError:

@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tracker.config import RunConfig, load_config
-from tracker.errors import FormatError, explain, redact
+from tracker.errors import FormatError, explain, redact, trace
 from tracker.files import read_json
 from tracker.pipeline import RunStats
 from tracker.runs import checkpoint
@@ -99,6 +99,7 @@ class Report(ReportPart):
     finished: bool
     stopped: bool
     error: str | None = None
+    traceback: str | None = None  # of an error that nobody foresaw
     frames: int
     input: InputReport
     detector: DetectorReport = DetectorReport()
@@ -173,6 +174,7 @@ def to_report(
         finished=finished,
         stopped=stats.stopped,
         error=explain(error) if error else None,
+        traceback=trace(error) if error else None,
         frames=stats.frames,
         input=InputReport(
             file=file,
