@@ -26,7 +26,7 @@ HEAVY = {
     "torch": {"detect", "train"},
     "torchvision": {"detect", "train"},
     "lightning_fabric": {"train"},
-    "PIL": {"train"},
+    "PIL": {"train", "video"},
     "safetensors": {"detect"},
     "cv2": {"drawing", "associate"},
     "scipy": {"associate", "measure"},

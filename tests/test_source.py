@@ -18,7 +18,7 @@ from tracker.config import SourceConfig, load_config
 from tracker.errors import SourceError
 from tracker.runs.run import run_to_folder
 from tracker.video.file import VideoFile
-from tracker.video.images import natural_key
+from tracker.video.listing import natural_key
 from tracker.video.picture import checksum
 from tracker.video.source import open_source
 from tracker.video.writer import VideoWriter

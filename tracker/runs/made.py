@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,7 @@ from tracker.files import JsonObject
 from tracker.snapshot import State
 from tracker.types.stages import DetectorInfo
 from tracker.video.address import on_disk
-from tracker.video.images import is_image
+from tracker.video.listing import find_images
 
 Fingerprint = dict[str, str | int]  # what tells a file, or a folder of images, from another
 _LOOK = 1 << 20  # bytes at either end of a file
@@ -72,8 +71,7 @@ def fingerprint(uri: str) -> Fingerprint:
         if path.is_file():
             size, digest = path.stat().st_size, hashlib.sha256(_ends(path, _LOOK)).hexdigest()
             return place | {"bytes": size, "sha256_of_ends": digest}
-        found = path.iterdir() if path.is_dir() else map(Path, glob.glob(text))  # noqa: PTH207
-        images = sorted(one for one in found if is_image(one))
+        images = find_images(text).paths
         return place | _of_images(images) if images else place
     except OSError:
         return place

@@ -17,7 +17,7 @@ from tracker.runs.resume import check_finished
 from tracker.runs.run import OpenRun, RunResult, run_alone, run_together
 from tracker.types import FrameResult
 from tracker.types.stages import Source
-from tracker.video.address import is_live, on_disk
+from tracker.video.address import is_camera, is_live, on_disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,6 @@ def folder_name(uri: str) -> str:
         text = text.partition("://")[2].replace("***@", "").partition("?")[0]
         text = text.strip("/").replace("/", "-")
     else:
-        text = f"camera{uri}" if uri.isdecimal() else Path(text.rstrip("/")).stem
+        text = f"camera{uri}" if is_camera(uri) and uri.isdecimal() else Path(text.rstrip("/")).stem
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in text).strip("._")
     return safe[:64] or "video"

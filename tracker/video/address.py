@@ -20,8 +20,9 @@ _PLAIN = "%:!$&'()*+,;="  # what may stand in user names and passwords as it is 
 
 
 def is_camera(uri: str) -> bool:
-    """Whether this is the number or the device of a camera."""
-    return uri.isdecimal() or uri.startswith("/dev/video")
+    """Whether this is a camera's number or device; a file or folder called so goes first."""
+    is_number = uri.isdecimal() and not Path(uri).exists()
+    return is_number or uri.startswith("/dev/video")
 
 
 def is_live(uri: str) -> bool:

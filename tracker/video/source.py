@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from tracker.types.stages import Source
 from tracker.video.address import on_disk
 from tracker.video.container import has_end, no_picture, open_address
 from tracker.video.file import VideoFile
-from tracker.video.images import ImageSequence, is_image
+from tracker.video.images import ImageSequence
+from tracker.video.listing import is_image, is_pattern
 from tracker.video.live import LiveStream
 from tracker.video.picture import FALLBACK_RATE, checksum
 
@@ -42,11 +42,10 @@ def open_source(
         return _Clip(_at_address(text, config), config)
     path = Path(place)
     try:
-        is_pattern = not path.exists() and (set("*?") & set(place) or glob.glob(place))  # noqa: PTH207
-        is_images = path.is_dir() or is_pattern or is_image(path)
+        is_images = is_pattern(place) or path.is_dir() or (is_image(path) and path.is_file())
     except OSError as exc:
         raise SourceError(f"{text}: {exc.strerror}") from None
-    if is_images and (is_pattern or path.exists()):
+    if is_images:
         return _Clip(ImageSequence(place, config), config, mark)
     return _Clip(VideoFile(path, name=text, config=config), config, mark)
 
