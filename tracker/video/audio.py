@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
@@ -18,7 +20,12 @@ from tracker.video.container import Container, demux, open_address, open_contain
 from tracker.video.picture import reason
 
 _CLOCK_JUMP_S = 5.0  # shorter gaps are silence, and stay
-_COPIED = {"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"}  # what MP4 holds and players know
+# Hz (ISO/IEC 14496-3, 1.6.3.4): those that players know.
+_AAC_RATES = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000]
+_HIGHEST_AAC_RATE = 48_000  # Hz, for sounds beyond all: more than anybody hears
+# What MP4 holds and players know. AC-3 is not among them: its head needs a packet, and a part of a
+# video may hold none.
+_COPIED = {"aac", "mp3", "opus", "flac", "alac"}
 
 
 class AudioFeed:
@@ -44,12 +51,12 @@ class AudioFeed:
             codec: Any = source.codec_context
             if codec is None:
                 raise ValueError("its codec is unknown")
-            self._copies = codec.name in _COPIED
+            self._copies = codec.codec.canonical_name in _COPIED and _fits(source)
             if self._copies:
                 self._stream: Any = output.add_stream_from_template(source)
-                self._items: Iterator[Any] = self._packets(source)
+                self._items: Iterator[Any] = self._unpacked(source)
             else:
-                self._stream = output.add_stream("aac", rate=codec.sample_rate)
+                self._stream = output.add_stream("aac", rate=_nearest_rate(codec.sample_rate))
                 self._stream.layout = "stereo" if codec.channels > 1 else "mono"
                 self._items = self._frames(source)
                 self.notes.append(f"the sound was encoded anew: {codec.name} to aac")
@@ -128,6 +135,14 @@ class AudioFeed:
         if self._input:
             self._input.close()
 
+    def _unpacked(self, source: Any) -> Iterator[Any]:
+        """Yield packets as MP4 holds them: AAC without the heads that it has in broadcasts."""
+        codec = source.codec_context
+        is_packed = codec.codec.canonical_name == "aac" and not codec.extradata
+        unpack = BitStreamFilterContext("aac_adtstoasc", source) if is_packed else None
+        for packet in self._packets(source):
+            yield from unpack.filter(packet) if unpack else [packet]
+
     def _packets(self, source: Any) -> Iterator[Any]:
         assert self._input is not None
         try:
@@ -139,7 +154,7 @@ class AudioFeed:
 
     def _frames(self, source: Any) -> Iterator[Any]:
         resampler = av.AudioResampler(
-            format="fltp", layout=self._stream.layout, rate=source.codec_context.sample_rate
+            format="fltp", layout=self._stream.layout, rate=self._stream.sample_rate
         )
         for packet in self._packets(source):
             try:
@@ -155,6 +170,22 @@ class AudioFeed:
                     resampled.pts = round(resampled.pts * resampled.time_base / clock)
                     resampled.time_base = clock
                     yield resampled
+
+
+def _nearest_rate(rate: int) -> int:
+    """Return the lowest rate of AAC that loses nothing of a sound, else its highest, Hz."""
+    return min((known for known in _AAC_RATES if known >= rate), default=_HIGHEST_AAC_RATE)
+
+
+def _fits(source: Any) -> bool:
+    """Whether MP4 holds this sound as it is: tried with its first packets, in memory."""
+    try:
+        with av.open(io.BytesIO(), "w", format="mp4") as trial:
+            trial.add_stream_from_template(source)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def _open(place: str) -> Container:

@@ -172,7 +172,7 @@ class VideoWriter:
             "w",
             format="mp4",
             options={
-                "movflags": "hybrid_fragmented+frag_keyframe+default_base_moof",
+                "movflags": "hybrid_fragmented+frag_keyframe+default_base_moof+delay_moov",
                 "flush_packets": "1",
                 "max_interleave_delta": "500000",  # us, that pictures wait for sound
             },
