@@ -67,8 +67,9 @@ class Health:
         codec = stream.codec_context.codec
         name = codec.canonical_name
         self._report, self._holes = report, holes
-        # In a transport stream a splice looks like a loss to all but the decoder.
-        is_broadcast = stream.container.format.name == "mpegts"
+        # In a transport stream, and in pieces of one, a splice looks like a loss to all but the
+        # decoder.
+        is_broadcast = stream.container.format.name in ("mpegts", "hls")
         self._believes_flags = not (is_broadcast and name in _TELL_DAMAGE)
         self._units = units.Units(stream) if name in units.CODECS else None
         self._orders: dict[int, units.Order] = {}  # by number of packet

@@ -49,6 +49,7 @@ class _ShowingTimes:
     def __init__(self, stream: av.VideoStream) -> None:
         formats = set(stream.container.format.name.split(","))
         self._is_needed = bool(formats & _DECODING_TIMES) and not stands_alone(stream)
+        self._tick = stream.time_base
         self._waiting: list[tuple[int, int]] = []  # time and number of packets, a heap
 
     def take(self, packet: av.Packet[Any]) -> None:
@@ -65,6 +66,8 @@ class _ShowingTimes:
 
     def give(self, picture: av.VideoFrame) -> None:
         """Set the time of the next picture that is shown."""
+        if not picture.time_base and self._tick:  # one of the last, which are flushed by hand
+            picture.time_base = self._tick
         number = number_of(picture)
         while self._waiting and self._waiting[0][1] < (number or 0) - _MOST_HELD_BACK:
             heapq.heappop(self._waiting)  # its picture never came
