@@ -1,5 +1,6 @@
 """One rule each: which stream, what opens, what is lost; the same for a file, a URL and a pipe."""
 
+import json
 import struct
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from stubbed import BlankDetector
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.video.source import open_source
+from tracker.video.writer import VideoWriter
 
 WIDTH, HEIGHT, RATE = 96, 64, 10
 
@@ -96,6 +99,7 @@ PIPE = """
 import sys
 from tracker.errors import SourceError
 from tracker.video.source import open_source
+from tracker.video.writer import VideoWriter
 try:
     source = open_source("-")
     times = [(frame.index, round(frame.time, 4), int(frame.image.sum())) for frame in source]
@@ -473,3 +477,76 @@ def test_raw_pictures_come_through_a_pipe(tmp_path):
     path = write(tmp_path / "x.y4m", kind="yuv4mpegpipe", codec="wrapped_avframe")
     frames, width, height, *_ = eval(through_pipe(path))
     assert (len(frames), width, height) == (30, WIDTH, HEIGHT)
+
+
+# ---- what is odd, though nothing is lost --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("codec", "kind"), [("libx264", "h264"), ("libx265", "hevc")])
+def test_raw_pictures_have_the_rate_that_they_tell(tmp_path, codec, kind):
+    """A recording of a Raspberry Pi: 25 frames/s would be FFmpeg's guess."""
+    path = tmp_path / f"x.{kind}"
+    with av.open(str(path), "w", format=kind) as output:
+        stream = output.add_stream(codec, rate=RATE, options={"x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(grey(number), format="rgb24")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    frames, source = read(path)
+    assert [frame.time for frame in frames] == pytest.approx([k / RATE for k in range(20)])
+    assert source.info.rate == RATE
+    frames, _ = read(path, fps=5.0)
+    assert frames[-1].time == pytest.approx(19 / 5)
+
+
+def test_a_rate_that_is_only_assumed_is_said_to_be(tmp_path):
+    path = write(tmp_path / "x.mjpeg", kind="mjpeg", codec="mjpeg")
+    frames, source = read(path)
+    assert frames[-1].time == pytest.approx(29 / 25)
+    assert source.info.remarks[0].startswith("the file tells no times: 25 frames/s are assumed")
+    assert source.report.complete
+    frames, _ = read(path, fps=10.0)
+    assert frames[-1].time == pytest.approx(2.9)
+
+
+def test_hdr_and_interlaced_pictures_are_said_to_be(tmp_path):
+    tags = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:log-level=none"
+    path = write(tmp_path / "hdr.mp4", codec="libx265", **{"x265-params": tags})
+    assert "HDR (PQ)" in open_source(path).info.remarks[0]
+    path = write(tmp_path / "fields.mp4", **{"x264-params": "interlaced=1:tff=1"})
+    assert "interlaced" in open_source(path).info.remarks[0]
+    assert open_source(write(tmp_path / "plain.mp4")).info.remarks == ()
+
+
+def test_pictures_of_many_bits_that_use_few_are_said_to_be_dark(tmp_path):
+    dark = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (48, 1))
+    for number in range(2):
+        Image.fromarray(dark).save(tmp_path / f"{number}.png")
+    _, source = read(tmp_path)
+    assert source.info.remarks == (
+        "pictures of 16 bits that use only 0 to 16 of 255 are nearly black: stretch them first",
+    )
+    assert source.report.complete
+
+
+def test_remarks_are_in_the_report(tracker, tmp_path, monkeypatch):
+    write(tmp_path / "x.mjpeg", kind="mjpeg", codec="mjpeg")
+    monkeypatch.setattr("tracker.cli.run.load_detector", lambda _: BlankDetector())
+    code, out, _ = tracker("run", "x.mjpeg", "-o", "out", "--strict")
+    assert code == 0
+    assert "input: the file tells no times" in out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["input"]["remarks"][0].startswith("the file tells no times")
+    assert report["input"]["complete"]
+
+
+def test_pictures_that_are_too_wide_for_a_video_are_scaled(tmp_path):
+    writer = VideoWriter(tmp_path / "out.mp4", 17_000, 100)
+    for number in range(2):
+        writer.write(np.full((100, 17_000, 3), 100, np.uint8), number / 10)
+    writer.close()
+    assert writer.notes == ["out.mp4: scaled to 16384 x 96 px: H.264 holds no larger pictures"]
+    source = open_source(tmp_path / "out.mp4", SourceConfig())
+    assert (source.info.width, source.info.height, len(list(source))) == (16_384, 96, 2)

@@ -89,7 +89,7 @@ class SourceConfig(Section):
     start: Position = 0.0  # first moment: seconds (12.5, "1:02:03") or frame ("300f")
     end: Position | None = None  # last moment, not included; none = to the end
     stride: Stride = 1  # take every k-th frame (5), or one frame each so many seconds ("0.5s")
-    fps: Annotated[float, Field(gt=0, le=1000)] = 10.0  # frames/s of a folder of images
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None  # of what tells none; images: 10/s
     max_pixels: Annotated[int, Field(ge=1)] = 8192 * 8192  # larger pictures are refused, px
     stream: Annotated[int, Field(ge=0)] | None = None  # number of the video stream; none = the best
     open_timeout_s: Positive = 10.0  # cameras and URLs

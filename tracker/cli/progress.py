@@ -140,7 +140,11 @@ def print_summary(result: RunResult) -> None:
     notes = report.input.notes
     if facts or notes:
         say(f"input: {'; '.join([', '.join(facts), *notes] if facts else notes)}")
-    for part, said in (("detector", report.detector.notes), ("output", report.output.notes)):
+    for part, said in (
+        ("input", report.input.remarks),
+        ("detector", report.detector.notes),
+        ("output", report.output.notes),
+    ):
         for note in said:
             say(f"{part}: {note}")
     end = "" if report.finished else ", stopped before the end"

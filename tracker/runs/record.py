@@ -58,6 +58,7 @@ class InputReport(ReportPart):
     rotation: int = 0
     declared_frames: int | None = None
     notes: list[str] = []
+    remarks: list[str] = []  # on what is odd, though nothing is lost by it
 
 
 class DetectorReport(ReportPart):
@@ -160,6 +161,7 @@ def to_report(
     error: BaseException | None,
     notes: Sequence[str],
     *,
+    remarks: Sequence[str] = (),
     running: bool = False,
 ) -> Report:
     """Return the content of report.json; `file` is the fingerprint of the source."""
@@ -180,6 +182,7 @@ def to_report(
             file=file,
             complete=read.complete and finished,
             unprocessed=read.frames - read.dropped - stats.frames,
+            remarks=list(remarks),
             **figures,
         ),
         detector=DetectorReport(

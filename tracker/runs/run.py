@@ -300,6 +300,7 @@ class OpenRun:
             self.lane.stats,
             error,
             self._outputs.notes,
+            remarks=self._source.info.remarks,
             running=running,
         )
 

@@ -31,6 +31,7 @@ class StreamInfo:
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel to its height; pixels are kept as is
     audio: AudioTrack | None = None  # its sound, where a sink can read it again
     audio_note: str = ""  # why there is none though the source has sound
+    remarks: tuple[str, ...] = ()  # a sentence on each odd thing by which nothing is lost
     started: datetime | None = None  # of a live source: the moment (UTC) of time 0
 
 

@@ -44,6 +44,7 @@ from tracker.video.picture import (
     usable_rate,
 )
 from tracker.video.reading import Shown, decode, prepare
+from tracker.video.remarks import remarks, tells_times
 from tracker.video.seek import find_mark, find_time, mark_before
 
 _RECENT = 256  # packets: more than a decoder holds
@@ -78,7 +79,8 @@ class VideoFile:
         except BaseException:
             self.close()
             raise
-        self._rate = usable_rate(self.stream)
+        self._tells_times = tells_times(self.stream)
+        self._rate = self._choose_rate()
         self._maker = FrameMaker(self.report, self.stream)
         self._clock = self.new_clock(self.report)
         self._start: SourceMark | None = None  # what lies before it nobody wants
@@ -184,7 +186,7 @@ class VideoFile:
     def _pass(self, shown: Shown) -> float:
         """Take in the next picture and return its time, s."""
         picture, before = shown.picture, self._clock.last
-        time = self._clock.tell(None if picture.pts is None else picture.time)
+        time = self._clock.tell(picture.time if self._tells_times else None)
         self._index += 1
         self._suspect = shown.suspect
         self._pts = None if time == before else picture.pts
@@ -210,7 +212,15 @@ class VideoFile:
             pixel_aspect=1 / aspect if turned else aspect,
             audio=audio,
             audio_note=note,
+            remarks=remarks(stream, first, self._maker.convert),
         )
+
+    def _choose_rate(self) -> Fraction | None:
+        """Return the frames/s that are declared, or given where the container tells no times."""
+        if self._tells_times:
+            return usable_rate(self.stream)
+        given = Fraction(self._config.fps or 0).limit_denominator(1000)
+        return given or self.stream.codec_context.framerate or FALLBACK_RATE
 
     # ---- opening ----------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from tracker.video.listing import find_images, no_images
 from tracker.video.picture import Wanted, checksum, report_state, restore_report
 from tracker.video.stills import Pages, may_hold_several
 
+_USUAL_FPS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Still:
@@ -39,13 +41,15 @@ class ImageSequence:
         self._index, self._size = -1, (0, 0)  # of the latest frame; height, width
         self._trouble = ""  # with the first image that could not be read
         self._pages: tuple[Path, Pages] | None = None  # that are open
-        self._rate = Fraction(config.fps).limit_denominator(1000)
+        self._rate = Fraction(config.fps or _USUAL_FPS).limit_denominator(1000)
         self._notes: list[str] = []
+        self._remarks: tuple[str, ...] = ()  # on the first image
         self._stills = self._list(place)
         self.report = SourceReport(declared_frames=len(self._stills), notes=self._notes)
         width, height = self._first_size()
         self.close()
-        self.info = StreamInfo(width, height, self._rate, len(self._stills))
+        count = len(self._stills)
+        self.info = StreamInfo(width, height, self._rate, count, remarks=self._remarks)
 
     def frames(
         self, wanted: Wanted, finished: Wanted, mark: SourceMark | None = None
@@ -171,6 +175,7 @@ class ImageSequence:
         except SourceError as exc:
             self._trouble = self._trouble or str(exc)
             return None
+        self._remarks = self._remarks or file.info.remarks
         return (frame.image, frame.suspect) if frame else None
 
     def _open(self, path: Path) -> Pages | None:

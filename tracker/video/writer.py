@@ -23,6 +23,7 @@ from tracker.types import AudioTrack, Image
 from tracker.video.audio import AudioFeed
 from tracker.video.picture import FALLBACK_RATE, reason
 
+_LARGEST = 16_384  # px, of either side, that encoders of H.264 take
 _CLOCK = 90_000  # ticks/s: exact for every usual frame rate, and fine enough for any other
 _BT709 = 1  # the code of ITU-T H.273: untagged colours are guessed, by each player its own way
 _HELD_S = 1.0  # twice what the muxer waits for sound
@@ -63,7 +64,7 @@ class VideoWriter:
         self.path = path = Path(path)
         self.notes: list[str] = []
         self._part = path.with_suffix(f".part{path.suffix}")
-        self._size = (width + width % 2, height + height % 2)  # 4:2:0 has no odd sizes
+        self._size = self._fit(width, height)
         self._rate = rate or FALLBACK_RATE
         self._first_time: float | None = state.first_time if state else None
         self._last_tick: int = state.last_tick if state else -1
@@ -151,6 +152,16 @@ class VideoWriter:
         except OSError as exc:
             self._error = SinkError(f"{self.path}: cannot be finished: {exc.strerror}")
             raise self._error from exc
+
+    def _fit(self, width: int, height: int) -> tuple[int, int]:
+        """Return a size that is even, as 4:2:0 wants it, and no larger than H.264 allows."""
+        if max(width, height) > _LARGEST:
+            scale = _LARGEST / max(width, height)
+            width, height = max(1, round(width * scale)), max(1, round(height * scale))
+            self.notes.append(
+                f"{self.path.name}: scaled to {width} x {height} px: H.264 holds no larger pictures"
+            )
+        return width + width % 2, height + height % 2
 
     def _name(self) -> None:
         """Give the file its final name; without a picture, remove it."""
