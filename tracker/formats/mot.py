@@ -61,7 +61,7 @@ def write(log: TrackLog, path: Path) -> list[str]:
                     f"{frame.index + 1},{row.id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},"
                     f"{row.score:g},{numbering[row.label]},{int(row.source >= 0)}\n"
                 )
-    return [*numbering.notes(), *_for_trackeval(set(numbering.used.values()))]
+    return [*numbering.notes(), *_for_trackeval(numbering)]
 
 
 def read(path: Path, fps: float = 25.0, shift: int = 0) -> TrackLog:
@@ -181,12 +181,14 @@ def _number(text: str) -> float:
     return value if math.isfinite(value) else -1.0
 
 
-def _for_trackeval(numbers: set[int]) -> Iterator[str]:
+def _for_trackeval(numbering: Numbering) -> Iterator[str]:
     """Say where TrackEval refuses a file: it knows no classes but pedestrians."""
-    if max(numbers, default=0) > _PEDESTRIAN:
-        only = "; --classes person exports them alone" if _PEDESTRIAN in numbers else ""
-        others = ", ".join(MOT.name(n) for n in sorted(numbers) if n > _PEDESTRIAN)
+    used = {numbering.name(label): number for label, number in numbering.used.items()}
+    others = [f"{name} {number}" for name, number in used.items() if number > _PEDESTRIAN]
+    if others:
+        people = [name for name, number in used.items() if number == _PEDESTRIAN]
+        only = f"; --classes {people[0]} leaves them out" if people else ""
         yield (
             f"TrackEval's MOTChallenge scores pedestrians (1) alone and refuses a file with other "
-            f"classes ({others}){only}"
+            f"classes ({', '.join(sorted(others))}){only}"
         )

@@ -95,6 +95,10 @@ class Numbering:
     def __getitem__(self, label: int) -> int:
         return self.used.setdefault(label, self._all.get(label, label))
 
+    def name(self, label: int) -> str:
+        """Return what the log calls a class; the label where it has no name for it."""
+        return self.categories[label] if label in self._all else str(label)
+
     def notes(self) -> Iterator[str]:
         """Say which classes got a number that the format does not fix, or share one."""
         by_number: dict[int, list[str]] = {}
