@@ -1,7 +1,7 @@
 """Exports are read back by the tools that people use, and equal our own values.
 
-Each test gives a file of `tracker export` to somebody else's reader: ids, frames, classes, boxes and
-masks are those of the log, and TrackEval's own data sets score the file as `tracker evaluate` does.
+Each test gives a file of `tracker export` to somebody else's reader: ids, frames, classes, boxes
+and masks are those of the log, and TrackEval's own data sets score the file as `tracker evaluate` does.
 Sources of CVAT's rules: its importers are datumaro's readers (mot_seq, coco) and what
 cvat/apps/dataset_manager/formats/mot.py and bindings.py make of them.
 """
@@ -286,7 +286,9 @@ def test_mot_in_motmetrics(tracker, tmp_path, fmt):
     assert table.ClassId.tolist() == [numbers[row.label] for _, row in objects(log)]
     assert table.Confidence.tolist() == [row.score for _, row in objects(log)]
     assert table.Visibility.tolist() == [int(row.source >= 0) for _, row in objects(log)]
-    boxes = table[["X", "Y", "Width", "Height"]].to_numpy() + [1, 1, 0, 0]  # it takes 1 off
+    boxes = table[["X", "Y", "Width", "Height"]].to_numpy() + np.array(
+        [1, 1, 0, 0]
+    )  # it takes 1 off
     assert np.allclose(boxes, [xywh(row) for _, row in objects(log)], atol=1e-9)
 
 
