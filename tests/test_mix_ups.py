@@ -123,6 +123,22 @@ def test_an_offset_of_one_frame_is_taken_where_it_is_certain(judge, tmp_path, tr
     assert max(scores.values()) < 60
 
 
+def test_slow_objects_tell_where_masks_count_from_too(judge, tmp_path):
+    square, frames, lines = np.ones((20, 16), np.bool_), [], []
+    for k in range(2, 40):
+        mask = Mask(5 + k // 6, 10, square)  # a pixel in six frames
+        frames.append(
+            LoggedFrame(k, k / 30, WIDTH, HEIGHT, to_tracks([Row(1, 1, 1, mask.box, mask)]))
+        )
+        lines.append(f"{k + 1} 1 1 120 200 {mask_to_rle(mask, WIDTH, HEIGHT)['counts']}")
+    get_format("csv").write(
+        TrackLog(LogInfo(WIDTH, HEIGHT, ("", "car")), frames), tmp_path / "r.csv"
+    )
+    scores, notes = judge(write(tmp_path / "gt.txt", "\n".join(lines)), "r.csv")
+    assert scores == {"car": 100}
+    assert "taken one frame later" in notes
+
+
 @pytest.mark.parametrize("folder", ["S-1/gt", None])
 def test_the_layout_of_motschallenge_and_a_files_name_tell_the_first_frame(judge, tmp_path, folder):
     truth = "tracks-mots-challenge.txt"

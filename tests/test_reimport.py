@@ -1,7 +1,7 @@
 """Exports are read back by the tools that people use, and equal our own values.
 
 Each test gives a file of `tracker export` to somebody else's reader: ids, frames, classes, boxes
-and masks are those of the log, and TrackEval's own data sets score the file as `tracker evaluate` does.
+and masks are those of the log, and TrackEval's data sets score the file as `tracker evaluate` does.
 Sources of CVAT's rules: its importers are datumaro's readers (mot_seq, coco) and what
 cvat/apps/dataset_manager/formats/mot.py and bindings.py make of them.
 """

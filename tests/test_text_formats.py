@@ -105,6 +105,8 @@ def test_an_empty_field_that_must_be_told_is_refused_by_line(
         ("1  1  10 20 30   40  0.5  3", 0.5, 3, False),
         ("1, 1, 10, 20, 30, 40, 0.5, 3", 0.5, 3, False),
         ("1,1,10,20,30,40,0.5,12.5,3.5,0", 0.5, 0, False),  # MOT15: a place in the world
+        ("1,1,10,20,30,40,0.5,12,3,0", 0.5, 0, False),
+        ("1,1,10,20,30,40,0.5,4,0,2", 0.5, 4, False),  # VisDrone: class, truncation, occlusion
         ("1,1,10,20,30,40,0.5,3,-1,-1", 0.5, 3, False),
     ],
 )
@@ -293,7 +295,7 @@ def test_classes_are_chosen_by_name(export, refused, tmp_path):
     export("r.txt", "--to", "csv", "--classes", "person", "-o", "t.csv")
     assert [row.id for _, row in rows_of(tmp_path / "t.csv")] == [1]
     said = refused("export", "r.txt", "--to", "csv", "--classes", "dog")
-    assert "r.txt: has no class 'dog' for --classes; it has object, pedestrian" in said
+    assert "--classes: the log has no class 'dog'; it has object, pedestrian" in said
 
 
 def test_masks_that_mots_has_no_place_for_are_said(export, tmp_path):

@@ -18,7 +18,8 @@ from tracker.associate.saved import associate as link
 from tracker.cli.options import find_config, parse_size, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError
-from tracker.formats import FORMATS, get_format, sized
+from tracker.formats import FORMATS, get_format
+from tracker.formats.adapt import sized
 from tracker.formats.detections import read
 from tracker.sinks.archive import refined_log
 from tracker.types import DetectionLog, LoggedFrame, TrackLog, Tracks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,11 @@ import typer
 from tracker.cli.options import parse_size, split_names
 from tracker.config import parse_stride
 from tracker.errors import ConfigError
-from tracker.formats import FORMATS, TIMELESS, USUAL_FPS, get_format, is_log, open_log, sized
-from tracker.formats.numbers import NAMELESS, find_class
-from tracker.formats.rows import to_rows, to_tracks
+from tracker.formats import FORMATS, TIMELESS, USUAL_FPS, get_format, is_log, open_log
+from tracker.formats.adapt import of_classes, sized
 from tracker.runs.folder import FILES
 from tracker.runs.labels import Selection, export_labels
-from tracker.types import LoggedFrame, TrackLog
+from tracker.types import TrackLog
 
 _LABELS = Selection()
 
@@ -128,7 +126,6 @@ def export(
         _export_labels(run, output, selection, video)
         return
     log_path = _find_log(run)
-    log = _named_only(_open(log_path, size, fps, shift), classes, log_path)
     target_format = get_format(to)
     suffix = target_format.SUFFIX
     kind = "" if to == suffix.lstrip(".") else f"-{to}"
@@ -137,6 +134,9 @@ def export(
     own = target.name in FILES and target.resolve().parent == log_path.resolve().parent
     if own or target.resolve() == log_path.resolve():
         raise ConfigError(f"{target}: is a file of the run itself; give another --output")
+    log = _open(log_path, size, fps, shift)
+    if classes is not None:
+        log = of_classes(log, split_names(classes))
     notes = [*log.notes, *_supposed(log, log_path, to), *target_format.write(log, target)]
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
@@ -157,28 +157,6 @@ def _open(path: Path, size: str | None, fps: float | None, shift: int | None) ->
     if all(own) and own != wanted:
         raise ConfigError(f"{path}: its frames are {own[0]}x{own[1]} px; leave out --size {size}")
     return sized(log, *wanted)
-
-
-def _named_only(log: TrackLog, classes: str | None, path: Path) -> TrackLog:
-    """Return a log's objects of the named classes alone; raise ConfigError for one it lacks."""
-    if classes is None:
-        return log
-    names = enumerate(log.info.categories)
-    known = {name: label for label, name in names if name not in NAMELESS}
-    labels = set()
-    for name in split_names(classes):
-        label = known.get(name, find_class(name, known))
-        if label is None:
-            has = ", ".join(known) or "no names of classes"
-            raise ConfigError(f"{path}: has no class {name!r} for --classes; it has {has}")
-        labels.add(label)
-    return replace(log, frames=_of_labels(log.frames, labels))
-
-
-def _of_labels(frames: Iterable[LoggedFrame], labels: set[int]) -> Iterator[LoggedFrame]:
-    for frame in frames:
-        rows = [row for row in to_rows(frame.tracks) if row.label in labels]
-        yield replace(frame, tracks=to_tracks(rows))
 
 
 def _supposed(log: TrackLog, path: Path, to: str) -> Iterator[str]:

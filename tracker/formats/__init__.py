@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tracker.files import read_json_value, read_lines
-from tracker.types import LoggedFrame, TrackLog
+from tracker.types import TrackLog
 
 
 class Format(Protocol):
@@ -74,20 +73,6 @@ def open_log(path: Path, fps: float | None = None, shift: int | None = None) -> 
     return get_format("jsonl").read(path)
 
 
-def sized(log: TrackLog, width: int, height: int) -> TrackLog:
-    """Return a log whose frames have this size, px, where it does not tell one."""
-    info = log.info
-    if not info.width * info.height:
-        info = replace(info, width=width, height=height)
-    return replace(log, info=info, frames=_sized(log.frames, width, height))
-
-
-def _sized(frames: Iterable[LoggedFrame], width: int, height: int) -> Iterator[LoggedFrame]:
-    for frame in frames:
-        known = frame.width * frame.height
-        yield frame if known else replace(frame, width=width, height=height)
-
-
 def _kind_of_json(path: Path) -> str:
     content = read_json_value(path)
     if isinstance(content, list):
@@ -109,7 +94,8 @@ def _open_text(path: Path, fps: float | None, shift: int | None) -> TrackLog:
     if rate:
         log = replace(log, info=replace(log.info, rate=Fraction(rate).limit_denominator(1001)))
     if beside and beside.width and beside.height:
-        log = sized(log, beside.width, beside.height)
+        adapt = importlib.import_module("tracker.formats.adapt")
+        log = adapt.sized(log, beside.width, beside.height)
     return log
 
 

@@ -162,9 +162,14 @@ def _index(frame: float, shift: int) -> int:
 
 
 def _class_and_visibility(fields: list[str]) -> tuple[int | None, bool]:
-    """Read what stands behind the score: class, class and visibility, or a place in the world."""
+    """Read what stands behind the score: class, class and visibility, or a place in the world.
+
+    Three fields are a class with VisDrone's truncation (0, 1) and occlusion (0, 1, 2) or with
+    two times -1; else they are MOT15's place.
+    """
     rest = [_number(field) for field in fields]
-    if not rest or len(rest) > 3 or (len(rest) == 3 and rest[1:] != [-1, -1]):
+    is_place = len(rest) == 3 and not (rest[1] in (-1, 0, 1) and rest[2] in (-1, 0, 1, 2))
+    if not rest or len(rest) > 3 or is_place or (len(rest) == 3 and not rest[0].is_integer()):
         return None, True
     if rest[0] != int(rest[0]):
         raise ValueError(f"class must be a whole number, got {rest[0]:g}")

@@ -11,6 +11,7 @@ from tracker.boxes import box_iou
 from tracker.measure.truth import Sequence
 
 _BETTER_FIT = 0.03  # of mean IoU, from which a shift of frames is worth a word
+_BEST_FIT = 0.003  # ... and from which it decides where the text may count from 0 or from 1
 _LOOKED_AT = 100  # frames, about, to tell a shift by
 
 
@@ -45,9 +46,9 @@ def frame_shift(truth: Sequence, found: Sequence) -> Shift | None:
     """Return by how many frames a result seems too early or too late; None where it does not."""
     fits = {by: _fit(truth, found, by) for by in (-1, 0, 1)}
     by = max(fits, key=lambda by: fits[by])
-    if fits[by] <= fits[0] + _BETTER_FIT:
-        return None
     is_unknown = truth.is_sure != found.is_sure  # one of them may count from 0 or from 1
+    if fits[by] <= fits[0] + (_BEST_FIT if is_unknown else _BETTER_FIT):
+        return None
     first, last = _range(truth)
     frames = held(found)
     was_outside = frames[0] < first or frames[-1] > last
