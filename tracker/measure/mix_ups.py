@@ -46,7 +46,7 @@ def frame_shift(truth: Sequence, found: Sequence) -> Shift | None:
     """Return by how many frames a result seems too early or too late; None where it does not."""
     fits = {by: _fit(truth, found, by) for by in (-1, 0, 1)}
     by = max(fits, key=lambda by: fits[by])
-    is_unknown = truth.is_sure != found.is_sure  # one of them may count from 0 or from 1
+    is_unknown = by == _unknown(truth, found)
     if fits[by] <= fits[0] + (_BEST_FIT if is_unknown else _BETTER_FIT):
         return None
     first, last = _range(truth)
@@ -55,6 +55,15 @@ def frame_shift(truth: Sequence, found: Sequence) -> Shift | None:
     is_inside = frames[0] + by >= first and frames[-1] + by <= last
     certain = is_unknown or (was_outside and is_inside)
     return Shift(by, certain, (fits[0], fits[by]))
+
+
+def _unknown(truth: Sequence, found: Sequence) -> int | None:
+    """Return the shift by which text that may count from 0 or from 1 would be the other's."""
+    if truth.is_sure == found.is_sure:
+        return None
+    if not truth.is_sure:
+        return 1  # it is taken to count from 0
+    return 1 if found.first else -1
 
 
 def wrong_frames(truth: Sequence, found: Sequence) -> Iterator[str]:
