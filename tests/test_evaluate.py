@@ -84,22 +84,22 @@ def official_masks(truth, found, lengths, tmp_path):
     return official(dataset, "ours", MOTS.values())
 
 
-def official_boxes(truth, found, lengths, tmp_path):
+def official_boxes(truth, found, lengths, tmp_path, benchmark="MOT17"):
     root = tmp_path / "official"
-    (root / "tr/MOT17-train/ours/data").mkdir(parents=True)
+    (root / f"tr/{benchmark}-train/ours/data").mkdir(parents=True)
     for name, path in truth.items():
-        folder = root / "gt/MOT17-train" / name
+        folder = root / f"gt/{benchmark}-train" / name
         (folder / "gt").mkdir(parents=True)
         (folder / "gt/gt.txt").write_bytes(path.read_bytes())
         (folder / "seqinfo.ini").write_text(f"[Sequence]\nseqLength={lengths[name]}\n")
-        copy = root / f"tr/MOT17-train/ours/data/{name}.txt"
+        copy = root / f"tr/{benchmark}-train/ours/data/{name}.txt"
         copy.write_bytes(found[name].read_bytes())
     (root / "gt/seqmaps").mkdir()
-    (root / "gt/seqmaps/MOT17-train.txt").write_text("\n".join(["name", *truth]) + "\n")
+    (root / f"gt/seqmaps/{benchmark}-train.txt").write_text("\n".join(["name", *truth]) + "\n")
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = trackeval.datasets.MotChallenge2DBox({
             "GT_FOLDER": str(root / "gt"), "TRACKERS_FOLDER": str(root / "tr"),
-            "OUTPUT_FOLDER": str(root), "TRACKERS_TO_EVAL": ["ours"], "BENCHMARK": "MOT17",
+            "OUTPUT_FOLDER": str(root), "TRACKERS_TO_EVAL": ["ours"], "BENCHMARK": benchmark,
             "SPLIT_TO_EVAL": "train", "DO_PREPROC": True,
         })  # fmt: skip
     return official(dataset, "ours", MOT.values())
@@ -518,12 +518,6 @@ def test_a_run_scores_as_its_export(tracker, tmp_path, result, kind):
     names = ("__background__", "person", "bicycle", "car")
     log = log_of(tmp_path / "runs" / "street" / "tracks.jsonl", names)
     get_format(kind).write(log, tmp_path / "t.txt")
-    if kind == "mots":  # KITTI's numbers: 1 is a car, 2 a pedestrian
-        swap = {"1": "2", "3": "1"}
-        lines = [line.split() for line in (tmp_path / "t.txt").read_text().splitlines()]
-        for line in lines:
-            line[2] = swap[line[2]]
-        write(tmp_path / "t.txt", "".join(" ".join(line) + "\n" for line in lines))
     code, out, err = tracker("t.txt", result, "--json")
     assert code == 0, err
     figures = json.loads(out)

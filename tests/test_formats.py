@@ -41,9 +41,10 @@ def equal_masks(a, b):
     )
 
 
-def same(a, b, *, masks=True, boxes=True, scores=True, predicted=True):
+def same(a, b, *, masks=True, boxes=True, scores=True, predicted=True, labels=True):
     assert a.ids.tolist() == b.ids.tolist()
-    assert a.labels.tolist() == b.labels.tolist()
+    if labels:  # else they have the format's own numbers, see test_reimport.py
+        assert a.labels.tolist() == b.labels.tolist()
     if boxes:
         assert np.allclose(a.boxes, b.boxes, atol=0.011)
     if scores:
@@ -107,7 +108,7 @@ def test_mot_round_trip(tmp_path):
     kept = [f for f in original.frames if len(f.tracks)]
     for a, b in zip(kept, frames, strict=True):
         assert (a.index, a.time) == (b.index, pytest.approx(b.time))
-        same(a.tracks, b.tracks, masks=False)
+        same(a.tracks, b.tracks, masks=False, labels=False)
     assert (tmp_path / "mot.txt").read_text().startswith("1,")
 
 
@@ -117,7 +118,7 @@ def test_mots_round_trip_without_overlap(tmp_path):
     frames = list(module.read(tmp_path / "mots.txt", fps=10).frames)
     kept = [f for f in original.frames if len(f.tracks)]
     for a, b in zip(kept, frames, strict=True):
-        same(a.tracks, b.tracks, boxes=False, scores=False)
+        same(a.tracks, b.tracks, boxes=False, scores=False, labels=False)
 
 
 def test_overlapping_pixels_go_to_the_nearer_object():
@@ -192,7 +193,8 @@ TRACK = '{"id":1,"label":0,"score":0.5,"box":[1,2,3,4],"detection":0}'
         ("mot", "1,1,0,0\n", ":1: must be numbers: frame,id,x,y,w,h and so on, got '1,1,0,0'"),
         ("mot", "1,1,0,0,5,x\n", ":1: must be numbers"),
         ("mot", "0,1,0,0,5,5\n", ":1: frame must be a whole number from 1"),
-        ("mot", "1,0,0,0,5,5\n", ":1: id must be in 1..9007199254740992, got 0"),
+        ("mot", "1,-1,0,0,5,5\n", ":1: id must be in 1..9007199254740992, got -1"),
+        ("mot", "1,1,0,0,5,5,1,1.5\n", ":1: class must be a whole number, got 1.5"),
         ("mot", "1,1,0,0,-5,5\n", ":1: width and height must not be negative"),
         ("mot", "1,1,0,0,5,inf\n", ":1: box and score must be finite"),
         ("mot", "1,1,0,0,5,5\n1,1,0,0,5,5\n", "frame 1: id 1 appears twice"),

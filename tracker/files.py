@@ -102,12 +102,16 @@ def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str
         raise FormatError(f"{path}: is not UTF-8 text") from exc
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a table that people write, bare: no blank ones, comments (#) or BOM."""
+def read_rows(path: Path, *, keep_tabs: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a table that people write, bare: no blank ones, comments (#) or BOM.
+
+    With `keep_tabs` those at a line's ends stay: the fields that they part may be empty.
+    """
     for number, text in read_lines(path):
-        bare = text.lstrip("\ufeff").strip()
+        row = text.lstrip("\ufeff")
+        bare = row.strip()
         if bare and not bare.startswith("#"):
-            yield number, bare
+            yield number, row.strip(" ") if keep_tabs else bare
 
 
 def read_json(path: Path) -> JsonObject:

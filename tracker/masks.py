@@ -195,6 +195,11 @@ def mask_to_rle(mask: Mask, width: int, height: int) -> Rle:
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
+def plain_counts(rle: Rle) -> list[int]:
+    """Return the counts as uncompressed RLE has them, a list of runs; raise ValueError."""
+    return list(map(int, _runs(rle)[1]))
+
+
 def check_rle(rle: Rle) -> None:
     """Raise ValueError for a malformed COCO RLE, without decoding it."""
     _runs(rle)

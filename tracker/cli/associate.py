@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from rich.console import Console
 from tracker.associate.history import History
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.saved import associate as link
-from tracker.cli.options import find_config, split_names, split_numbers
+from tracker.cli.options import find_config, parse_size, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
+from tracker.formats.adapt import sized
 from tracker.formats.detections import read
 from tracker.sinks.archive import refined_log
 from tracker.types import DetectionLog, LoggedFrame, TrackLog, Tracks
@@ -64,6 +66,14 @@ def associate(
         list[str] | None,
         typer.Option("--set", "-s", help="One setting, as tracker.memory_s=4; may be repeated."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of the frames, as 640x480, where the file tells none and the output needs "
+            "it.",
+            metavar="WIDTHxHEIGHT",
+        ),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Class numbers to keep, as 1,3. \\[default: all]")
     ] = None,
@@ -102,7 +112,9 @@ def associate(
     tracker = MaskTracker(resolved.tracker)
     history = History(resolved.refine) if refine else None
     tracks = link(log, tracker, history)
-    if to == "mots" and not log.has_masks:
+    if (wanted := parse_size(size)) is not None:
+        tracks = sized(tracks, *wanted)
+    if to in ("mots", "mots-challenge") and not log.has_masks:
         raise ConfigError(
             f"{detections}: has no masks, and MOTS is a format of masks; use --to mot"
         )
@@ -112,20 +124,25 @@ def associate(
     counted = _Count(keep=history is not None)
     with Console(stderr=True).status("") as status:
         counted.show = lambda: status.update(f"{counted.frames} frames, {len(counted.ids)} tracks")
-        get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
+        notes = get_format(name).write(TrackLog(tracks.info, counted.count(tracks.frames)), online)
     if history:
         refined = refined_log(TrackLog(tracks.info, counted.bare), history)
         counted = _Count(keep=False)
-        get_format(name).write(TrackLog(refined.info, counted.count(refined.frames)), output)
+        notes = get_format(name).write(
+            TrackLog(refined.info, counted.count(refined.frames)), output
+        )
     summary = {
         "output": str(output),
         "format": name,
         "frames": counted.frames,
         "tracks": len(counted.ids),
+        "notes": notes,
     }
     if as_json:
         typer.echo(json.dumps(summary))
     else:
+        for note in notes:
+            sys.stderr.write(f"note: {note}\n")
         typer.echo(f"{counted.frames} frames, {len(counted.ids)} tracks -> {output} ({name})")
 
 

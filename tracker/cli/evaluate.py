@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tracker.cli.options import split_numbers
+from tracker.cli.options import split_names, split_numbers, split_pair
 from tracker.errors import ConfigError
+from tracker.measure.classes import BENCHMARKS
 from tracker.measure.plot import plot
-from tracker.measure.scores import Evaluation, Score
+from tracker.measure.scores import Evaluation, Score, Wishes
 from tracker.measure.scores import evaluate as score
 
 # Where a result may keep a sequence, first come; the second place is TrackEval's own.
@@ -29,6 +30,7 @@ _PLACES = (
     "{}.csv",
     "{}.parquet",
     "{}/tracks-mots.txt",
+    "{}/tracks-mots-challenge.txt",
     "{}/tracks-mot.txt",
 )
 _NUMBERS = ("IDSW", "Frag", "IDs", "GT_IDs")
@@ -56,6 +58,30 @@ def evaluate(
         str | None,
         typer.Option(help="Class numbers to score, as 1,2; by default all of the truth."),
     ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="Which class of a result is which of the truth's, as vehicle=car, by names or "
+            "numbers; may be repeated. Names for the same, as person and pedestrian, are known.",
+            metavar="NAME=NAME",
+        ),
+    ] = None,
+    shift: Annotated[
+        int | None,
+        typer.Option(
+            help="Added to the frames' numbers in the results: 1 where they count from 0 and the "
+            "truth from 1. \\[default: what is certain is taken, and said]"
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(BENCHMARKS)}: whose classes of boxes are distractors. "
+            "\\[default: as the sequences' names say]",
+            show_default=False,
+        ),
+    ] = None,
     plot_file: Annotated[
         Path | None,
         typer.Option("--plot", help="PNG to draw: HOTA, DetA and AssA over alpha.", metavar="FILE"),
@@ -78,19 +104,25 @@ def evaluate(
       tracker evaluate gt.txt old=a.txt new=b.txt        the best figures in bold
 
       tracker evaluate MOT17/train out --json            SEQ/gt/gt.txt, SEQ.txt
+
+      tracker evaluate gt.txt out.txt --map truck=car    classes by other names
     """
     if plot_file and plot_file.suffix.lower() != ".png":
         raise ConfigError(f"{plot_file}: --plot draws PNG; give a name that ends in .png")
     numbers = split_numbers(classes, "--classes")
+    pairs = [split_pair(text, "--map") for texts in mapping or () for text in split_names(texts)]
+    if benchmark and benchmark.upper() not in BENCHMARKS:
+        raise ConfigError(f"--benchmark must be one of {', '.join(BENCHMARKS)}, got {benchmark!r}")
+    wishes = Wishes(shift, dict(pairs), benchmark and benchmark.upper())
     named = name_results(results)
     for path in (ground_truth, *named.values()):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder")
     truth = find_truth(ground_truth)
     found = {name: find_result(path, list(truth)) for name, path in named.items()}
-    evaluation = score(truth, found, numbers)
-    if evaluation.note:
-        sys.stderr.write(f"note: {evaluation.note}\n")
+    evaluation = score(truth, found, numbers, wishes)
+    for note in evaluation.notes:
+        sys.stderr.write(f"note: {note}\n")
     if as_json:
         typer.echo(json.dumps(_to_json(evaluation), indent=2))
     else:

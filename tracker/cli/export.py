@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tracker.cli.options import parse_size, split_names
 from tracker.config import parse_stride
 from tracker.errors import ConfigError
-from tracker.formats import FORMATS, get_format, open_log
+from tracker.formats import FORMATS, TIMELESS, USUAL_FPS, get_format, is_log, open_log
+from tracker.formats.adapt import of_classes, sized
 from tracker.runs.folder import FILES
 from tracker.runs.labels import Selection, export_labels
+from tracker.types import TrackLog
 
 _LABELS = Selection()
 
@@ -30,6 +35,34 @@ def export(
             "-o",
             help="File to write; with --frames a folder. "
             "\\[default: RUN/tracks-FORMAT.*; with --frames RUN/labels]",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the classes to export, as person,car; else all.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of the frames, as 640x480, for text that tells none. \\[default: that of a "
+            "seqinfo.ini beside it]",
+            metavar="WIDTHxHEIGHT",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames a second, for text that tells no times. \\[default: those of a "
+            f"seqinfo.ini beside it, else {USUAL_FPS:g}]",
+            min=0.001,
+            max=1000,
+            show_default=False,
+        ),
+    ] = None,
+    shift: Annotated[
+        int | None,
+        typer.Option(
+            help="Added to the frames' numbers in text: 1 for MOTChallenge text that counts from "
+            "0, -1 for MOTS text that counts from 1."
         ),
     ] = None,
     frames: Annotated[
@@ -72,7 +105,11 @@ def export(
 
     [bold]Examples[/bold]
 
-      tracker export runs/street --to mot                  MOTChallenge text
+      tracker export runs/street --to mot --classes person  MOTChallenge text for TrackEval
+
+      tracker export runs/street --to mots                 KITTI MOTS; or mots-challenge
+
+      tracker export det.txt --to coco --size 640x480      from text, which tells no size
 
       tracker export runs/street --to youtube-vis -o street.json
 
@@ -97,8 +134,39 @@ def export(
     own = target.name in FILES and target.resolve().parent == log_path.resolve().parent
     if own or target.resolve() == log_path.resolve():
         raise ConfigError(f"{target}: is a file of the run itself; give another --output")
-    target_format.write(open_log(log_path), target)
+    log = _open(log_path, size, fps, shift)
+    if classes is not None:
+        log = of_classes(log, split_names(classes))
+    notes = [*log.notes, *_supposed(log, log_path, to), *target_format.write(log, target)]
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
     typer.echo(str(target))
+
+
+def _open(path: Path, size: str | None, fps: float | None, shift: int | None) -> TrackLog:
+    """Read a log with what the options tell of it; raise ConfigError, FormatError."""
+    wanted = parse_size(size)
+    is_text = path.suffix.lower() in (".txt", ".csv") and not is_log(path)
+    if not is_text and (fps is not None or shift is not None):
+        option = "--fps" if fps is not None else "--shift"
+        raise ConfigError(f"{path}: tells its frames and times itself; {option} goes with text")
+    log = open_log(path, fps, shift)
+    if wanted is None:
+        return log
+    own = (log.info.width, log.info.height)
+    if all(own) and own != wanted:
+        raise ConfigError(f"{path}: its frames are {own[0]}x{own[1]} px; leave out --size {size}")
+    return sized(log, *wanted)
+
+
+def _supposed(log: TrackLog, path: Path, to: str) -> Iterator[str]:
+    """Say what a text does not tell and the new format has a place for."""
+    if path.suffix.lower() not in (".txt", ".csv") or is_log(path) or to in TIMELESS:
+        return
+    if log.info.rate is None:
+        yield f"{path} tells no times: {USUAL_FPS:g} frames a second are supposed; see --fps"
+    if not log.info.width and to not in ("coco", "youtube-vis"):
+        yield f"{path} tells no size of the frames: it is left empty; see --size"
 
 
 def _export_labels(

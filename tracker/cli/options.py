@@ -52,6 +52,24 @@ def split_numbers(text: str | None, option: str) -> frozenset[int]:
         raise ConfigError(f"{option} takes class numbers, as 1,2, got {text!r}") from exc
 
 
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two sides of NAME=NAME; raise ConfigError that names the option."""
+    left, _, right = (part.strip() for part in text.partition("="))
+    if not left or not right:
+        raise ConfigError(f"{option} takes NAME=NAME, as vehicle=car, got {text!r}")
+    return left, right
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return the width and height, px, of a text as 640x480; raise ConfigError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})\s*[xX*]\s*([1-9]\d{0,4})", text.strip())
+    if not match:
+        raise ConfigError(f"--size takes WIDTHxHEIGHT in px, as 640x480, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
 def line_settings(lines: Sequence[str]) -> list[Override]:
     """Return --line options as overrides; raise ConfigError."""
     settings: dict[str, list[float]] = {}

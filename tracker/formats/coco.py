@@ -1,32 +1,41 @@
 """COCO instance JSON: images, annotations with RLE masks, categories.
 
 Beyond the standard fields, images carry "frame" and "time" (s), annotations "track_id", "score" and
-"predicted", so that a log survives the round trip. Source: cocodataset.org/#format-data.
+"predicted", so that a log survives the round trip; "attributes" tell CVAT which track an object is
+of. Source: cocodataset.org/#format-data.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tracker.errors import FormatError
 from tracker.files import JsonObject, new_file, read_json
-from tracker.formats.rows import Row, to_rows, to_tracks
+from tracker.formats.numbers import NAMELESS
+from tracker.formats.rows import Row, ids_from_one, need_size, to_rows, to_tracks
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
 SUFFIX = ".json"
 
 
-def write(log: TrackLog, path: Path) -> None:
-    """Write a log, one image entry a frame, streaming: a long log never lies in memory."""
+def write(log: TrackLog, path: Path) -> list[str]:
+    """Write a log, one image entry a frame, streaming: a long log never lies in memory.
+
+    Raises SinkError, also for a log that does not tell the frames' size.
+    """
     annotations = path.with_name(path.name + ".annotations.part")
     count = 0
+    labels: set[int] = set()
     try:
         with new_file(path) as file, annotations.open("w+", encoding="utf-8") as aside:
             file.write('{"images": [')
             for number, frame in enumerate(log.frames):
+                need_size(path, frame.width, frame.height, "COCO")
+                labels.update(frame.tracks.labels.tolist())
                 file.write((",\n" if number else "") + json.dumps(image_json(frame)))
                 for row in to_rows(frame.tracks):
                     count += 1
@@ -36,10 +45,11 @@ def write(log: TrackLog, path: Path) -> None:
             aside.seek(0)
             while chunk := aside.read(1 << 20):
                 file.write(chunk)
-            file.write('],\n"categories": ' + json.dumps(categories_json(log.info)))
+            file.write('],\n"categories": ' + json.dumps(categories_json(log.info, labels)))
             file.write(',\n"info": ' + json.dumps(info_json(log.info)) + "}\n")
     finally:
         annotations.unlink(missing_ok=True)
+    return []
 
 
 def read(path: Path) -> TrackLog:
@@ -50,20 +60,25 @@ def read(path: Path) -> TrackLog:
         by_image: dict[int, list[Row]] = {}
         for item in content["annotations"]:
             by_image.setdefault(int(item["image_id"]), []).append(_row(item))
+        notes = ids_from_one(by_image.values())
         images = sorted(content["images"], key=lambda item: int(item.get("frame", item["id"])))
-        frames = list(_frames(images, by_image))
+        frames = list(_frames(images, by_image, info))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise FormatError(f"{path}: is malformed: {exc!r}") from exc
-    return TrackLog(info, frames)
+    if frames and not info.width * info.height:
+        info = replace(info, width=frames[0].width, height=frames[0].height)
+    return TrackLog(info, frames, tuple(notes))
 
 
-def categories_json(info: LogInfo) -> list[JsonObject]:
-    """Return COCO's categories; ids are the labels, so the background is left out."""
-    return [
-        {"id": label, "name": name}
-        for label, name in enumerate(info.categories)
-        if name not in ("__background__", "N/A")
-    ]
+def categories_json(info: LogInfo, labels: Iterable[int] = ()) -> list[JsonObject]:
+    """Return COCO's categories, ids are the labels; of `labels` also those without a name.
+
+    A place in the list that holds no class, as the background's, is left out unless it is used.
+    """
+    names = dict(enumerate(info.categories))
+    used = set(labels)
+    known = {label for label, name in names.items() if name not in NAMELESS}
+    return [{"id": label, "name": names.get(label) or str(label)} for label in sorted(known | used)]
 
 
 def info_json(info: LogInfo) -> JsonObject:
@@ -121,6 +136,7 @@ def annotation_json(row: Row, frame: LoggedFrame, number: int) -> JsonObject:
         "iscrowd": 0,
         "score": row.score,
         "predicted": row.source < 0,
+        "attributes": {"track_id": row.id, "keyframe": True, "occluded": row.source < 0},
     }
     if row.mask is not None:
         item["segmentation"] = mask_to_rle(row.mask, frame.width, frame.height)
@@ -133,21 +149,23 @@ def _row(item: JsonObject) -> Row:
     return Row(
         id=int(item["track_id"]),
         label=int(item["category_id"]),
-        score=float(item.get("score", 1.0)),
+        score=1.0 if item.get("score") is None else float(item["score"]),
         box=(x, y, x + w, y + h),
         mask=rle_to_mask(segmentation) if isinstance(segmentation, dict) else None,
         source=-1 if item.get("predicted") else 0,
     )
 
 
-def _frames(images: list[JsonObject], by_image: dict[int, list[Row]]) -> Iterator[LoggedFrame]:
+def _frames(
+    images: list[JsonObject], by_image: dict[int, list[Row]], info: LogInfo
+) -> Iterator[LoggedFrame]:
     for position, image in enumerate(images):
         index = int(image.get("frame", position))
         yield LoggedFrame(
             index=index,
             time=float(image.get("time", index / 25)),
-            width=int(image["width"]),
-            height=int(image["height"]),
+            width=int(image.get("width") or info.width),
+            height=int(image.get("height") or info.height),
             tracks=to_tracks(by_image.get(int(image["id"]), [])),
             suspect=bool(image.get("suspect", False)),
         )

@@ -28,6 +28,7 @@ import numpy as np
 from tracker.errors import FormatError
 from tracker.files import JsonObject, new_file, read_json_value, read_lines, read_rows
 from tracker.formats import jsonl, mot
+from tracker.formats.numbers import MOTS
 from tracker.masks import Rle, check_rle, mask_to_rle, rle_to_mask
 from tracker.types import DetectionLog, Detections, LoggedDetections, LoggedFrame, LogInfo
 
@@ -132,15 +133,19 @@ def read(
         return _from_log(path, FORMAT if is_own else jsonl.FORMAT)
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
+    is_mots = _is_mots(first_line.split())
     if head.startswith(("[", "{")):
         found = _from_coco(reader)
-    elif _is_mots(first_line.split()):
+    elif is_mots:
         found = _from_mots(reader)
     else:
         found = _from_mot(reader)
     sizes = [item.rle["size"] for items in found.values() for item in items if item.rle]
     height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
-    info = LogInfo(width, height, (), source=path.name)
+    names: tuple[str, ...] = ()
+    if is_mots:  # the numbers of these files are those of MOTS
+        names = MOTS.categories([item.label for items in found.values() for item in items])
+    info = LogInfo(width, height, names, source=path.name)
     return DetectionLog(info, _frames(found, reader, height, width), has_masks=bool(sizes))
 
 
@@ -170,6 +175,8 @@ def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
         try:
             if line.fields < 7:
                 raise ValueError(f"must be frame,id,x,y,w,h,score, got {line.fields} fields")
+            if line.score is None:
+                raise ValueError("score is empty")
             label = 1 if line.label is None else line.label
             found[_checked(line.frame)].append(_Found(line.box, reader.score(line.score), label))
         except ValueError as exc:

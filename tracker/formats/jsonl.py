@@ -1,6 +1,6 @@
 """The canonical track log, tracks.jsonl: a header line, then one line a frame.
 
-Header: {"format": "mask-tracker-tracks", "version": 1, "width": px, "height": px,
+Header: {"format": "mask-tracker-tracks", "version": 1, "width": px or null, "height": px or null,
 "rate": "30000/1001" or null, "categories": [name of label 0, ...], "source": name}.
 Frame: {"frame": index, "time": s, "tracks": [...]}; "width" and "height" only where they differ
 from the header's, "suspect": true only where the picture came from damaged data.
@@ -29,12 +29,13 @@ FORMAT = "mask-tracker-tracks"
 VERSION = 1
 
 
-def write(log: TrackLog, path: Path) -> None:
-    """Write a whole log."""
+def write(log: TrackLog, path: Path) -> list[str]:
+    """Write a whole log; nothing of it is lost or needs a word."""
     with new_file(path) as file:
         file.write(header_line(log.info))
         for frame in log.frames:
             file.write(frame_line(frame, log.info))
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def read_head(path: Path, kind: str) -> tuple[LogInfo, Iterator[tuple[int, str]]
         raise FormatError(f"{path}:1: version must be {VERSION}, got {header.get('version')!r}")
     try:
         info = LogInfo(
-            width=int(header["width"]),
-            height=int(header["height"]),
+            width=int(header["width"] or 0),
+            height=int(header["height"] or 0),
             categories=tuple(str(name) for name in header["categories"]),
             rate=Fraction(header["rate"]) if header.get("rate") else None,
             source=str(header.get("source", "")),
@@ -110,8 +111,8 @@ def header_line(info: LogInfo) -> str:
         {
             "format": FORMAT,
             "version": VERSION,
-            "width": info.width,
-            "height": info.height,
+            "width": info.width or None,
+            "height": info.height or None,
             "rate": str(info.rate) if info.rate else None,
             "categories": list(info.categories),
             "source": info.source,

@@ -16,8 +16,8 @@ SUFFIX = ".parquet"
 _ROW_GROUP = 65_536
 
 
-def write(log: TrackLog, path: Path) -> None:
-    """Write a log, a row group at a time. Raises MissingExtraError without pyarrow."""
+def write(log: TrackLog, path: Path) -> list[str]:
+    """Write a log, a row group at a time. Raises SinkError, MissingExtraError without pyarrow."""
     pyarrow, parquet = _pyarrow()
     types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
     schema = pyarrow.schema([(k, types.get(kind, pyarrow.bool_())) for k, kind in COLUMNS.items()])
@@ -26,6 +26,7 @@ def write(log: TrackLog, path: Path) -> None:
         while chunk := list(islice(rows, _ROW_GROUP)):
             columns = dict(zip(COLUMNS, map(list, zip(*chunk, strict=True)), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema))
+    return []
 
 
 def read(path: Path) -> TrackLog:

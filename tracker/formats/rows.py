@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
+from tracker.errors import SinkError
 from tracker.masks import Mask
 from tracker.types import Tracks
 
@@ -19,7 +22,7 @@ LARGEST_FRAME = 2**31 - 1
 class Row:
     """One object in one frame, as a file tells it."""
 
-    id: int
+    id: int  # from 1; from 0 in a file that counts so, see `ids_from_one`
     label: int
     score: float
     box: tuple[float, float, float, float]  # xyxy px
@@ -27,7 +30,7 @@ class Row:
     source: int = 0  # row of the detections; -1 = only predicted
 
     def __post_init__(self) -> None:
-        if not 1 <= self.id <= LARGEST_ID:
+        if not 0 <= self.id <= LARGEST_ID:
             raise ValueError(f"id must be in 1..{LARGEST_ID}, got {self.id:.6g}")
         if not 0 <= self.label <= LARGEST_LABEL:
             raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label:.6g}")
@@ -44,9 +47,30 @@ def check_frame(index: int) -> int:
     return index
 
 
+def ids_from_one(frames: Iterable[list[Row]]) -> list[str]:
+    """Count the ids of a whole file from 1, in place; return a sentence where that changed them."""
+    frames = list(frames)
+    if not any(row.id == 0 for rows in frames for row in rows):
+        return []
+    for rows in frames:
+        rows[:] = [replace(row, id=row.id + 1) for row in rows]
+    return ["its ids count from 0: each is taken one higher"]
+
+
+def need_size(path: Path, width: int, height: int, title: str) -> None:
+    """Raise SinkError where a format needs the frames' size and a log does not tell it."""
+    if not width * height:
+        raise SinkError(
+            f"{path}: {title} needs the frames' size, and the log does not tell it; give --size "
+            "WIDTHxHEIGHT"
+        )
+
+
 def to_tracks(rows: list[Row]) -> Tracks:
-    """Return the rows of one frame by ascending id; raise ValueError for an id given twice."""
+    """Return the rows of one frame by ascending id; raise ValueError for a wrong or double id."""
     rows = sorted(rows, key=lambda row: row.id)
+    if rows and rows[0].id < 1:
+        raise ValueError(f"id must be in 1..{LARGEST_ID}, got {rows[0].id}")
     for a, b in pairwise(rows):
         if a.id == b.id:
             raise ValueError(f"id {a.id} appears twice in one frame")

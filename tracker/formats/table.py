@@ -10,7 +10,7 @@ from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import LONGEST_LINE, new_file, read_lines
-from tracker.formats.rows import Row, check_frame, to_rows, to_tracks
+from tracker.formats.rows import Row, check_frame, ids_from_one, to_rows, to_tracks
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
@@ -27,19 +27,20 @@ COLUMNS: dict[str, type] = {
     "x2": float,
     "y2": float,
     "predicted": bool,  # the box was not seen, only expected
-    "width": int,  # px, of the frame
+    "width": int,  # px, of the frame; empty where it is not known
     "height": int,
     "mask": str,  # counts of COCO RLE, empty without a mask
 }
 
 
-def write(log: TrackLog, path: Path) -> None:
+def write(log: TrackLog, path: Path) -> list[str]:
     """Write a log as CSV with a header; frames without objects have no row."""
     with new_file(path) as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for values in table_rows(log):
             table.writerow([int(v) if isinstance(v, bool) else v for v in values])
+    return []
 
 
 def read(path: Path) -> TrackLog:
@@ -63,8 +64,8 @@ def table_rows(log: TrackLog) -> Iterator[tuple[Any, ...]]:
                 row.score,
                 *row.box,
                 row.source < 0,
-                frame.width,
-                frame.height,
+                frame.width or None,
+                frame.height or None,
                 mask,
             )
 
@@ -72,41 +73,79 @@ def table_rows(log: TrackLog) -> Iterator[tuple[Any, ...]]:
 def frames_of_table(path: Path, rows: Iterable[tuple[int, dict[str, Any]]]) -> TrackLog:
     """Build a log from numbered rows of plain values. Raises FormatError."""
     names: dict[int, str] = {}
-    by_frame: dict[int, list[tuple[float, int, int, Row]]] = defaultdict(list)
+    by_frame: dict[int, list[Row]] = defaultdict(list)
+    facts: dict[int, tuple[float, int, int]] = {}  # of a frame: time, width, height
     for number, values in rows:
         try:
-            height, width = int(values["height"]), int(values["width"])
-            row = _to_row(values, height, width)
-            index = check_frame(int(values["frame"]))
-            by_frame[index].append((float(values["time"]), width, height, row))
+            fact = _time_and_size(values)
+            row = _to_row(values, fact)
+            index = check_frame(_whole(values, "frame"))
         except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise FormatError(f"{path}:{number}: {exc}") from exc
-        names[row.label] = str(values["class"])
+        if facts.setdefault(index, fact) != fact:
+            raise FormatError(f"{path}: frame {index} has two times or sizes")
+        by_frame[index].append(row)
+        names[row.label] = "N/A" if _is_empty(values["class"]) else str(values["class"])
+    notes = ids_from_one(by_frame.values())
     frames = []
     for index, members in sorted(by_frame.items()):  # tables may be sorted by id
-        if len({member[:3] for member in members}) > 1:
-            raise FormatError(f"{path}: frame {index} has two times or sizes")
-        time, width, height, _ = members[0]
         try:
-            tracks = to_tracks([row for *_, row in members])
+            tracks = to_tracks(members)
         except ValueError as exc:
             raise FormatError(f"{path}: frame {index}: {exc}") from exc
-        frames.append(LoggedFrame(index, time, width, height, tracks))
+        frames.append(LoggedFrame(index, *facts[index], tracks))
     size = (frames[0].width, frames[0].height) if frames else (0, 0)
     categories = tuple(names.get(label, "N/A") for label in range(max(names, default=-1) + 1))
-    return TrackLog(LogInfo(*size, categories), frames)
+    return TrackLog(LogInfo(*size, categories), frames, tuple(notes))
 
 
-def _to_row(values: dict[str, Any], height: int, width: int) -> Row:
-    counts = values["mask"]
+def _time_and_size(values: dict[str, Any]) -> tuple[float, int, int]:
+    width = _whole(values, "width", empty=0)
+    return _number(values, "time"), width, _whole(values, "height", empty=0)
+
+
+def _to_row(values: dict[str, Any], fact: tuple[float, int, int]) -> Row:
+    counts, (_, width, height) = values["mask"], fact
+    x1, y1, x2, y2 = (_number(values, name) for name in ("x1", "y1", "x2", "y2"))
+    has_mask = not _is_empty(counts)
     return Row(
-        id=int(values["id"]),
-        label=int(values["label"]),
-        score=float(values["score"]),
-        box=(float(values["x1"]), float(values["y1"]), float(values["x2"]), float(values["y2"])),
-        mask=rle_to_mask({"size": [height, width], "counts": counts}) if counts else None,
-        source=-1 if int(values["predicted"]) else 0,
+        id=_whole(values, "id"),
+        label=_whole(values, "label"),
+        score=_number(values, "score", empty=1.0),
+        box=(x1, y1, x2, y2),
+        mask=rle_to_mask({"size": [height, width], "counts": str(counts)}) if has_mask else None,
+        source=-1 if _flag(values, "predicted") else 0,
     )
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a field tells nothing: pandas writes and reads what is missing as NaN."""
+    return value is None or value == "" or value != value
+
+
+def _number(values: dict[str, Any], name: str, empty: float | None = None) -> float:
+    """Return a field, or `empty` for one without a value; raise ValueError where it needs one."""
+    if not _is_empty(values[name]):
+        try:
+            return float(values[name])
+        except ValueError:
+            raise ValueError(f"{name} must be a number, got {values[name]!r:.40}") from None
+    if empty is None:
+        raise ValueError(f"{name} is empty")
+    return empty
+
+
+def _whole(values: dict[str, Any], name: str, empty: int | None = None) -> int:
+    """Return a whole number, which may be written as 3.0: so pandas writes columns with gaps."""
+    value = _number(values, name, empty)
+    if value != int(value):
+        raise ValueError(f"{name} must be a whole number, got {value:g}")
+    return int(value)
+
+
+def _flag(values: dict[str, Any], name: str) -> bool:
+    text = str(values[name]).casefold()
+    return text == "true" or (text != "false" and _number(values, name, empty=0.0) != 0)
 
 
 def _values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,7 +1,8 @@
 """YouTube-VIS JSON: one video, one annotation a track with a mask or null for each frame.
 
-"length" is the number of the last frame + 1, so position = frame index. Beyond the standard fields,
-the video carries "times" (s, null for frames that were not logged), annotations "scores".
+"length" is the number of the last frame + 1, so position = frame index. Masks are RLE with plain
+counts, as in the data set: some readers take no others. Beyond the standard fields, the video
+carries "times" (s, null for frames that were not logged), annotations "scores".
 Source: youtube-vos.org/dataset/vis.
 """
 
@@ -9,27 +10,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import JsonObject, new_file, read_json
 from tracker.formats.coco import categories_json, info_from_json, info_json
-from tracker.formats.rows import Row, to_rows, to_tracks
-from tracker.masks import mask_to_rle, rle_to_mask
+from tracker.formats.rows import Row, ids_from_one, need_size, to_rows, to_tracks
+from tracker.masks import Rle, mask_to_rle, plain_counts, rle_to_mask
 from tracker.types import LoggedFrame, TrackLog
 
 SUFFIX = ".json"
 _PER_FRAME = ("segmentations", "bboxes", "areas", "scores", "predicted")
 
 
-def write(log: TrackLog, path: Path) -> None:
-    """Write a log; the format is by track, so the RLE of all frames lie in memory at the end."""
-    tracks: dict[int, JsonObject] = {}
-    times: list[float | None] = []
+@dataclass(slots=True)
+class Collected:
+    """A log by track, as the format wants it: of each frame that has it, a value."""
+
+    width: int  # px
+    height: int  # px
+    times: list[float | None] = field(default_factory=list)  # s; None where nothing was logged
+    tracks: dict[int, JsonObject] = field(default_factory=dict)
+
+    def listed(self, id_: int, key: str) -> list[Any]:
+        """Return what a track has of `_PER_FRAME`, null where it is not there."""
+        values = self.tracks[id_][key]
+        return [values.get(index) for index in range(len(self.times))]
+
+
+def collect(log: TrackLog, path: Path) -> Collected:
+    """Read a whole log; raise SinkError where it does not tell the frames' size.
+
+    The RLE of all frames lie in memory at the end.
+    """
+    found = Collected(log.info.width, log.info.height)
     for frame in log.frames:
-        times += [None] * (frame.index - len(times)) + [round(frame.time, 6)]
+        need_size(path, frame.width, frame.height, "YouTube-VIS")
+        found.width, found.height = found.width or frame.width, found.height or frame.height
+        found.times += [None] * (frame.index - len(found.times)) + [round(frame.time, 6)]
         for row in to_rows(frame.tracks):
-            track = tracks.setdefault(row.id, {"category_id": 0, **{k: {} for k in _PER_FRAME}})
+            track = found.tracks.setdefault(row.id, {key: {} for key in _PER_FRAME})
             track["category_id"] = row.label  # the vote of the track's whole life
             x1, y1, x2, y2 = row.box
             rle = mask_to_rle(row.mask, frame.width, frame.height) if row.mask else None
@@ -42,34 +64,49 @@ def write(log: TrackLog, path: Path) -> None:
             )
             for key, value in zip(_PER_FRAME, values, strict=True):
                 track[key][frame.index] = value
-    info = log.info
+    return found
+
+
+def write(log: TrackLog, path: Path) -> list[str]:
+    """Write a log; raise SinkError, also where it does not tell the frames' size."""
+    found, info = collect(log, path), log.info
+    names = [f"{index:06d}.jpg" for index in range(len(found.times))]
     video = {
         "id": 1,
-        "width": info.width,
-        "height": info.height,
-        "length": len(times),
-        "file_names": [f"{index:06d}.jpg" for index in range(len(times))],
-        "times": times,
+        "width": found.width,
+        "height": found.height,
+        "length": len(found.times),
+        "file_names": names,
+        "times": found.times,
     }
+    labels = {track["category_id"] for track in found.tracks.values()}
     content = {
         "info": info_json(info),
         "videos": [video],
-        "categories": categories_json(info),
-        "annotations": [
-            {
-                "id": id_,
-                "video_id": 1,
-                "category_id": track["category_id"],
-                "iscrowd": 0,
-                "width": info.width,
-                "height": info.height,
-                **{key: [track[key].get(k) for k in range(len(times))] for key in _PER_FRAME},
-            }
-            for id_, track in sorted(tracks.items())
-        ],
+        "categories": categories_json(info, labels),
+        "annotations": [_annotation(found, id_) for id_ in sorted(found.tracks)],
     }
     with new_file(path) as file:
         json.dump(content, file)
+    return []
+
+
+def _annotation(found: Collected, id_: int) -> JsonObject:
+    listed = {key: found.listed(id_, key) for key in _PER_FRAME}
+    return {
+        "id": id_,
+        "video_id": 1,
+        "category_id": found.tracks[id_]["category_id"],
+        "iscrowd": 0,
+        "width": found.width,
+        "height": found.height,
+        **listed,
+        "segmentations": [rle and _plain(rle) for rle in listed["segmentations"]],
+    }
+
+
+def _plain(rle: Rle) -> Rle:
+    return {"size": rle["size"], "counts": plain_counts(rle)}
 
 
 def read(path: Path) -> TrackLog:
@@ -86,10 +123,13 @@ def read(path: Path) -> TrackLog:
                     if index >= length:
                         raise ValueError(f"annotation {item['id']} goes beyond the video's length")
                     rows.setdefault(index, []).append(row)
+        notes = ids_from_one(rows.values())
         frames = list(_frames(video, rows))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as exc:
         raise FormatError(f"{path}: is malformed: {exc!r}") from exc
-    return TrackLog(info, frames)
+    if not info.width * info.height:
+        info = replace(info, width=int(video["width"]), height=int(video["height"]))
+    return TrackLog(info, frames, tuple(notes))
 
 
 def _rows(item: JsonObject) -> Iterator[tuple[int, Row]]:
@@ -104,14 +144,14 @@ def _rows(item: JsonObject) -> Iterator[tuple[int, Row]]:
         else:
             x1, y1, x2, y2 = mask.box if mask else (0, 0, 0, 0)
             corners = (float(x1), float(y1), float(x2), float(y2))
-        score = item["scores"][index] if "scores" in item else item.get("score", 1.0)
+        score = item["scores"][index] if "scores" in item else item.get("score")
         predicted = bool(item["predicted"][index]) if "predicted" in item else False
         yield (
             index,
             Row(
                 id=int(item["id"]),
                 label=int(item["category_id"]),
-                score=float(score),
+                score=1.0 if score is None else float(score),
                 box=corners,
                 mask=mask,
                 source=-1 if predicted else 0,

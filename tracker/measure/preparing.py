@@ -1,4 +1,4 @@
-"""Prepare a result for scoring as the benchmarks do: what is matched, left out, or suspicious.
+"""Prepare a result for scoring as the benchmarks do: what is matched, and what is left out.
 
 Results lose what TrackEval's datasets take from them: boxes matched to a distractor
 (MotChallenge2DBox) and unmatched masks that lie in an ignore region (KittiMOTS).
@@ -6,7 +6,7 @@ Results lose what TrackEval's datasets take from them: boxes matched to a distra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,6 @@ from tracker.measure.truth import Object, Sequence
 FloatArray = npt.NDArray[np.float64]
 _HALF = 0.5 - float(np.finfo("float").eps)  # as TrackEval compares
 _FORBIDDEN = {True: -10_000.0, False: 0.0}  # worth of a pair below that, of masks and of boxes
-_BETTER_FIT = 0.03  # of mean IoU, from which a shift of frames is worth a word
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class Prepared:
 def prepare(
     truth: Sequence, found: Sequence, label: int, mine: Set[int], distractors: Set[int]
 ) -> Prepared:
-    """Return one class, with the results' labels in `mine`; raise FormatError for another size."""
+    """Return one class, of the results the labels in `mine`; raise FormatError for another size."""
     _check_size(truth, found)
     prepared = Prepared()
     for index in sorted(truth.frames.keys() | found.frames.keys()):
@@ -71,39 +70,6 @@ def _objects(sequence: Sequence, index: int, labels: Set[int] | None) -> list[Ob
     """Return a frame's objects of these labels, None for all."""
     objects = sequence.frames.get(index, {}).values()
     return [one for one in objects if labels is None or one.label in labels]
-
-
-def mix_ups(truth: Sequence, found: Sequence) -> Iterator[str]:
-    """Say what makes a result score near nothing though its tracker may be good."""
-    held = {index for index, items in found.frames.items() if items}
-    if not held:
-        yield "the result holds no objects"
-        return
-    if not held & truth.frames.keys():
-        first, last = min(truth.frames, default=0), max(truth.frames, default=0)
-        yield (
-            f"no frame of the result ({min(held)} to {max(held)}, from 0) is one of the truth's "
-            f"({first} to {last})"
-        )
-        return
-    fits = {shift: _fit(truth, found, shift) for shift in (-1, 0, 1)}
-    best = max(fits, key=lambda shift: fits[shift])
-    if fits[best] > fits[0] + _BETTER_FIT:
-        way = "later" if best > 0 else "earlier"
-        yield f"the result would fit better one frame {way}: do its frames count from 0 or from 1?"
-
-
-def _fit(truth: Sequence, found: Sequence, shift: int) -> float:
-    """Return the mean best box IoU of some of the result's objects, `shift` frames later."""
-    common = sorted(k for k in found.frames if found.frames[k] and truth.frames.get(k + shift))
-    best = []
-    for index in common[:: len(common) // 100 + 1]:
-        boxes = [
-            np.array([item.box for item in sequence.frames[k].values()], np.float64)
-            for sequence, k in ((truth, index + shift), (found, index))
-        ]
-        best += box_iou(*boxes).max(axis=0).tolist()
-    return float(np.mean(best)) if best else 0.0
 
 
 def _left_out(

@@ -1,7 +1,8 @@
 """Score results against ground truth with TrackEval's metrics: HOTA, CLEAR and Identity.
 
-Truth is MOTChallenge text (frames from 1: frame,id,x,y,w,h,considered,class,visibility) or MOTS
-text (frames from 0: frame id class height width rle; class 10 = ignore region).
+Truth is MOTChallenge text (frames from 1: frame,id,x,y,w,h,considered,class,visibility), MOTS text
+(frame id class height width rle; class 10 = ignore region; frames from 0, of MOTSChallenge from 1)
+or a run's log.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tracker.errors import ConfigError, FormatError, MissingExtraError
-from tracker.formats import is_log
-from tracker.formats.mots import holds_masks
-from tracker.measure.preparing import mix_ups, prepare
+from tracker.errors import FormatError, MissingExtraError
+from tracker.measure.classes import Classes, Translation, check_mapping, choose
+from tracker.measure.mix_ups import frame_shift, wrong_frames
+from tracker.measure.preparing import prepare
 from tracker.measure.truth import Sequence, read
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,9 +28,6 @@ FloatArray = npt.NDArray[np.float64]
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # IoU from which a pair counts, (19,), as TrackEval's HOTA
 Figures = dict[str, Any]  # of TrackEval: its metrics by name, or what they found
 PANELS = ("HOTA", "DetA", "AssA")
-# By whether there are masks: MOTS, MOTChallenge; 0 = the file tells no class
-_NAMES = {True: {1: "car", 2: "pedestrian"}, False: {0: "object", 1: "pedestrian"}}
-_DISTRACTORS = frozenset({2, 7, 8, 12})  # person on vehicle, static person, distractor, reflection
 _NUMBERS = ("IDSW", "Frag", "IDs", "GT_IDs")
 
 
@@ -46,90 +43,104 @@ class Evaluation(NamedTuple):
     """All figures: class name -> result name -> sequence name, None for all combined."""
 
     scores: dict[str, dict[str, dict[str | None, Score]]]
-    note: str  # what was left out; empty if nothing
-
-
-@dataclass(frozen=True, slots=True)
-class _Classes:
-    """Which classes are scored, and which results count as them."""
-
-    masks: bool
-    wanted: list[int]
-    present: frozenset[int]  # classes of the truth that may be scored
-    distractors: frozenset[int]  # boxes matched to them are no mistakes
-    lost: list[int]  # distractors of the truth, which are not scored
+    notes: tuple[str, ...]  # what was left out, taken otherwise, or is doubtful
 
     @property
-    def unnamed(self) -> set[int]:
-        """Labels of rows that tell no class, where these are welcome."""
-        return {0} if not self.masks and len(self.wanted) == 1 else set()
+    def note(self) -> str:
+        """All notes in one line; empty if there are none."""
+        return "; ".join(self.notes)
 
-    def mine(self, label: int, labels: set[int]) -> set[int]:
-        """Return which of a result's labels count as the class `label`."""
-        return labels if not self.masks and len(self.present) == 1 else {label} | self.unnamed
+
+class Wishes(NamedTuple):
+    """How to read results and truth where the files do not tell."""
+
+    shift: int | None = None  # added to the results' frames; None = where it is certain, by one
+    mapping: Mapping[str, str] = {}  # a result's class -> the truth's, by names or numbers
+    benchmark: str | None = None  # MOT15, MOT16, MOT17 or MOT20; None = as the names say
 
 
 def evaluate(
     truth_files: Mapping[str, Path],
     result_files: Mapping[str, Mapping[str, Path]],
     classes: Collection[int] = (),
+    wishes: Wishes | None = None,
 ) -> Evaluation:
     """Score results (name -> sequence -> file) against the truth (sequence -> file).
 
-    A result may also be a run's log, in any format, frame by index. Where box truth has one class,
-    all of a result counts as it. `classes` are the numbers to score, by default all of the truth.
-    Raises FormatError that names file and line, ConfigError for a missing class, and
-    MissingExtraError.
+    A result may also be a run's log, in any format, frame by index; its classes go by their names.
+    `classes` are the numbers to score, by default all of the truth. Raises FormatError that names
+    file and line, ConfigError for a class that is not there, and MissingExtraError.
     """
+    wishes = wishes or Wishes()
     metrics = _metrics()
-    chosen = _choose(truth_files, classes)
+    chosen = choose(truth_files, classes, wishes.benchmark)
+    translations = {name: Translation(chosen, wishes.mapping) for name in result_files}
+    notes = list(chosen.notes)
+    # A result's classes must be known before the first of its sequences is scored; boxes are
+    # small enough to be kept until then, of masks it makes no difference.
+    kept: dict[tuple[str, str], Sequence] = {}
+    for name, files in result_files.items() if not chosen.masks else ():
+        for key in truth_files:
+            kept[name, key] = _read_result(files[key], chosen, translations[name], wishes)
     raw: dict[tuple[int, str], Figures] = defaultdict(dict)
-    notes: list[str] = []
-    if chosen.lost:
-        notes.append(
-            f"classes {chosen.lost} are distractors in MOTChallenge: they are not scored unless "
-            "named"
-        )
     for key, path in truth_files.items():
         truth = read(path, masks=chosen.masks)
         for name, files in result_files.items():
-            found = read(files[key], masks=chosen.masks)
-            notes += [f"{name}, {key}: {why}" for why in mix_ups(truth, found)]
-            for label, figures in _score_sequence(truth, found, chosen, metrics):
+            found = kept.pop((name, key), None)
+            if found is None:
+                found = _read_result(files[key], chosen, translations[name], wishes)
+            about = _align(truth, found, wishes.shift)
+            notes += [f"{name}, {key}: {why}" for why in about]
+            labels = set(translations[name].seen)
+            for label, figures in _score_sequence(truth, found, key, labels, chosen, metrics):
                 raw[label, name][key] = figures
+    check_mapping(translations.values(), wishes.mapping)
+    for name, translation in translations.items():
+        notes += [f"{name}: {why}" for why in translation.notes()]
     scores: dict[str, dict[str, dict[str | None, Score]]] = defaultdict(dict)
     for label in chosen.wanted:
         for name in result_files:
-            title = _NAMES[chosen.masks].get(label, str(label))
-            scores[title][name] = _combine(raw[label, name], metrics, masks=chosen.masks)
-    return Evaluation(scores, "; ".join(notes))
+            scores[chosen.title(label)][name] = _combine(
+                raw[label, name], metrics, masks=chosen.masks
+            )
+    return Evaluation(scores, tuple(notes))
 
 
-def _choose(truth_files: Mapping[str, Path], classes: Collection[int]) -> _Classes:
-    """Look at the truth's classes; raise ConfigError where one that is asked for is not there."""
-    masks = any(not is_log(path) and holds_masks(path) for path in truth_files.values())
-    first_look = (read(path, masks=masks, decode=False) for path in truth_files.values())
-    counted = {item.label for truth in first_look for item in truth if item.counted}
-    distractors = frozenset() if masks else _DISTRACTORS - set(classes)
-    present = frozenset(counted - distractors)
-    if not present or not present.issuperset(classes):
-        lacking = f"class {min(set(classes) - present)}" if present else "objects that count"
-        raise ConfigError(f"the ground truth has no {lacking}; its classes are {sorted(present)}")
-    wanted = sorted(set(classes) or present)
-    return _Classes(masks, wanted, present, distractors, sorted(counted & distractors))
+def _read_result(path: Path, chosen: Classes, translation: Translation, wishes: Wishes) -> Sequence:
+    """Read one sequence of a result, with the truth's labels."""
+    found = read(path, masks=chosen.masks, shift=wishes.shift or 0)
+    translation.apply(found)
+    return found
+
+
+def _align(truth: Sequence, found: Sequence, shift: int | None) -> list[str]:
+    """Let both count their frames alike, where that is certain; say what was done or is odd."""
+    if not found.is_sure and not truth.is_log:
+        found.count_from(truth.first)
+    notes = []
+    supposed = frame_shift(truth, found) if shift is None else None
+    if supposed:
+        notes.append(supposed.note())
+        if supposed.certain:
+            found.move(supposed.by)
+    return [*notes, *wrong_frames(truth, found)]
 
 
 def _score_sequence(
-    truth: Sequence, found: Sequence, chosen: _Classes, metrics: Figures
+    truth: Sequence,
+    found: Sequence,
+    key: str,
+    labels: set[int],
+    chosen: Classes,
+    metrics: Figures,
 ) -> list[tuple[int, Figures]]:
-    """Return of each class TrackEval's figures of one sequence."""
-    labels = {item.label for item in found}
-    if not chosen.masks and 0 in labels - chosen.unnamed - chosen.present:
+    """Return of each class TrackEval's figures of one sequence; `labels` are all of the result."""
+    if not chosen.masks and 0 in {item.label for item in found} - chosen.unnamed - chosen.present:
         raise FormatError(f"{found.path}: has rows without a class; choose one: --classes")
     figures = []
     for label in chosen.wanted:
         mine = chosen.mine(label, labels)
-        data = prepare(truth, found, label, mine, chosen.distractors).for_trackeval()
+        data = prepare(truth, found, label, mine, chosen.distractors[key]).for_trackeval()
         with redirect_stdout(StringIO()):
             figures.append((label, {k: m.eval_sequence(data) for k, m in metrics.items()}))
     return figures

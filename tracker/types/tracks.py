@@ -138,3 +138,4 @@ class TrackLog:
 
     info: LogInfo
     frames: Iterable[LoggedFrame]
+    notes: tuple[str, ...] = ()  # what its reader changed or supposed, a sentence each
