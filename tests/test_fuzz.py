@@ -46,8 +46,8 @@ def training(folder, coco):
     if find_spec("lightning_fabric") is None:
         return {}
     from tracker.train import settings
-    from tracker.train.clip_labels import read_youtube_vis
-    from tracker.train.coco_labels import read
+    from tracker.train.labels.clip_labels import read_youtube_vis
+    from tracker.train.labels.coco_labels import read
 
     polygon = [[10, 10, 50, 10, 50, 60, 10, 60]]
     for one in coco["annotations"][::2]:
