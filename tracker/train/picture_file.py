@@ -144,7 +144,9 @@ def _header_problem(path: Path, picture: Pillow.Image, size: Size) -> Problem | 
 
 
 def _turn(picture: Pillow.Image) -> int:
-    """Return EXIF's orientation, 1 to 8; broken EXIF says nothing."""
+    """Return EXIF's orientation, 1 to 8; broken EXIF says nothing, and TIFF Pillow turns itself."""
+    if picture.format == "TIFF":
+        return 1
     try:
         turn = picture.getexif().get(_TURN, 1)
     except Exception:  # Pillow raises what its parser stumbles over, struct.error among others
