@@ -352,6 +352,40 @@ def test_cvats_labelmap_names_the_colours(tmp_path):
     assert areas(data) == [400]
 
 
+def test_objects_without_classes(tmp_path):
+    """A VOC folder may hold the objects alone; pictures may lie in images/."""
+    labelled.save(tmp_path / "images" / "a.jpg", NOISE)
+    labelled.save(tmp_path / "SegmentationObject" / "a.png", plane().astype(np.uint8))
+    data, _ = find.read_data([tmp_path])
+    assert fatal(data) == []
+    assert data.counts() == {"object": 1}
+
+
+@pytest.mark.parametrize("write", TOOLS, ids=lambda f: f.__name__)
+def test_what_macos_leaves_beside_the_files_is_no_label(tmp_path, write):
+    write(tmp_path)
+    for path in [path for path in tmp_path.rglob("*.*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "__MACOSX").mkdir()
+    data, held = find.read_data([tmp_path])
+    assert areas(data) == [400] * 3
+    assert fatal(data) + fatal(held) == []
+
+
+@pytest.mark.parametrize("write", TOOLS, ids=lambda f: f.__name__)
+def test_a_folder_to_validate_by_gives_its_own_part(tmp_path, write):
+    write(tmp_path)
+    assert areas(find.read_validation([tmp_path])) == [400] * 2
+
+
+def test_label_pictures_in_grey_saved_as_colours(tmp_path):
+    labelled.save(tmp_path / "images" / "1.jpg", NOISE)
+    grey = np.repeat(plane().astype(np.uint8)[..., None] * 255, 3, axis=2)
+    labelled.save(tmp_path / "masks" / "1.png", grey)
+    data, _ = find.read_data([tmp_path])
+    assert areas(data) == [400]
+
+
 # ---- COCO as people write it ------------------------------------------------------------------
 
 
@@ -437,6 +471,10 @@ SPELLINGS = {
     "size as text": with_images(width=str(WIDTH), height=str(HEIGHT)),
     "annotations as an object": base() | {"annotations": dict(enumerate(base()["annotations"]))},
     "in a list": [base()],
+    "category with a mark": base() | {"categories": [{"id": 1, "name": "\ufeffperson\u00a0"}]},
+    "category by name": annotated(category_id="person"),
+    "addresses alone": base()
+    | {"images": [{"id": k, "coco_url": f"http://a.b/x/{k}.jpg"} for k in (1, 2, 3)]},
     "category with blanks": base() | {"categories": [{"id": 1, "name": " person "}]},
 }
 
@@ -452,6 +490,10 @@ NAMES = {
     "another machine": ("C:\\set\\sub\\{}", "sub/{}"),
     "a longer path": ("datasets/x/{}", "images/{}"),
     "dots": ("./sub/../{}", "{}"),
+    "a bucket": ("s3://bucket/a/{}", "{}"),
+    "a question": ("{}?raw=1", "{}"),
+    "no address": ("http://[{}", "[{}"),
+    "folders in capitals": ("Images/{}", "images/{}"),
     "outside": ("..\\..\\media\\{}", "{}"),
     "an address": ("https://a.b/bucket/{}?X-Amz=1", "{}"),
     "a blank behind": ("{} ", "{}"),
@@ -657,6 +699,44 @@ def test_16_bit_grey_is_scaled_as_the_run_scales_it(tmp_path, suffix):
         assert np.abs(frame.image.astype(int) - picture).max() <= 1
 
 
+def animated(path):
+    frames = [Image.fromarray(NOISE), Image.fromarray(NOISE[::-1])]
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+
+
+def odd_exif(path):
+    exif = Image.Exif()
+    exif[271] = "X"
+    exif[0x0112] = 77
+    Image.fromarray(NOISE).save(path, exif=exif)
+
+
+STILLS = [
+    ("1.webp", animated),
+    ("1.ppm", None),
+    ("1.jp2", None),
+    ("1.avif", None),
+    ("1.gif", None),
+    ("1.bmp", None),
+    ("1.png", odd_exif),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), STILLS, ids=[name for name, _ in STILLS])
+def test_kinds_of_stills(tmp_path, name, write):
+    path = tmp_path / name
+    try:
+        (write or Image.fromarray(NOISE).save)(path)
+    except (KeyError, OSError):
+        pytest.skip("this Pillow does not write it")
+    content = base(1)
+    content["images"][0]["file_name"] = name
+    data, _ = find.read_data([put(tmp_path, content, ())], whole=True)
+    squares(data, 1)
+    picture = read_picture(data.samples[0]).astype(int)
+    assert np.abs(picture - NOISE).mean() < 80
+
+
 def float_tiff(path):
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)).save(path, format="TIFF")
 
@@ -717,6 +797,17 @@ def unknown_images(content):
 
 def no_categories(content):
     content["categories"] = []
+
+
+def test_where_all_label_pictures_are_colours_it_is_told(tmp_path, tracker):
+    for k in range(3):
+        labelled.save(tmp_path / "set" / "images" / f"{k}.jpg", NOISE)
+        labelled.save(tmp_path / "set" / "masks" / f"{k}.png", NOISE)
+    for options in ((), ("--check",)):
+        code, _, err = tracker("train", tmp_path / "set", *options)
+        assert code == 2
+        assert err.count("is a colour picture") == 3
+        assert "no picture to train on has an object" in err.splitlines()[-1]
 
 
 NOTHING_LEFT = [

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from tracker.train.labels import (
     supervisely,
     voc,
 )
+from tracker.train.labels.finder import below
 from tracker.train.labels.label_json import read_label_json
 from tracker.train.problems import Problem
 from tracker.train.samples import Dataset, checked, join
@@ -33,8 +35,10 @@ _SPLITS: dict[str, Split] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
+_LABEL_FOLDERS = {"annotations", "labels"}
 _NO_INSTANCES = {"captions", "keypoints", "panoptic", "stuff"}  # that lie beside COCO's instances
 _BESIDE = {"set", "data", "images", "split", "part"}  # words beside a split in a folder's name
+_MOST_LOOKED_AT = 10_000  # files, to say what else a folder holds
 _DEEPEST = 4  # folders in folders
 _MALFORMED = (AttributeError, IndexError, KeyError, OSError, OverflowError, TypeError, ValueError)
 
@@ -58,16 +62,7 @@ def read_data(
     are used as they are named, test not at all. Every picture is looked for, with `whole` also
     decoded to its end. Raises ConfigError and FormatError.
     """
-    train: list[Dataset] = []
-    held: list[Dataset] = []
-    problems: list[Problem] = []
-    for path in paths:
-        for source in _sources_of(path, pictures):
-            if source.split == "test":
-                text = "is named test: neither trained on nor validated by"
-                problems.append(Problem(str(source.path), "", text, False, "split"))
-            else:
-                (held if source.split == "val" else train).append(_read(source))
+    train, held, problems = _gather(paths, pictures)
     if not train:
         raise ConfigError(
             f"{paths[0]}: holds labels to {'validate' if held else 'test'} by, but none to train "
@@ -78,6 +73,37 @@ def read_data(
     data, others = without_false_crowds(data, others)
     data = checked(dataclasses.replace(data, problems=(*data.problems, *problems)), whole=whole)
     return data, checked(others, whole=whole) if others else None
+
+
+def read_validation(
+    paths: Sequence[Path], pictures: Path | None = None, *, whole: bool = False
+) -> Dataset:
+    """Return the samples of all paths to validate by: those named so, else all but test's.
+
+    Raises ConfigError and FormatError.
+    """
+    train, held, _ = _gather(paths, pictures)
+    if not train and not held:
+        raise ConfigError(f"{paths[0]}: holds only labels to test by; give the file itself")
+    data, _ = without_false_crowds(join(held or train))
+    return checked(data, whole=whole)
+
+
+def _gather(
+    paths: Sequence[Path], pictures: Path | None
+) -> tuple[list[Dataset], list[Dataset], list[Problem]]:
+    """Return what is read to train on and to validate by, and a note about each test set."""
+    train: list[Dataset] = []
+    held: list[Dataset] = []
+    problems: list[Problem] = []
+    for path in paths:
+        for source in _sources_of(path, pictures):
+            if source.split == "test":
+                text = "is named test: neither trained on nor validated by"
+                problems.append(Problem(str(source.path), "", text, False, "split"))
+            else:
+                (held if source.split == "val" else train).append(_read(source))
+    return train, held, problems
 
 
 def fingerprint(data: Dataset) -> str:
@@ -105,7 +131,10 @@ def _sources_of(path: Path, pictures: Path | None) -> list[Source]:
     if path.is_file():
         content = read_label_json(path)
         return [Source(path, "", _reader(path, content, pictures))]
-    found = _in_folder(path, pictures, 0)
+    try:
+        found = _in_folder(path, pictures, 0)
+    except OSError as exc:
+        raise FormatError(f"{exc.filename or path}: cannot be read: {exc.strerror}") from exc
     if not found:
         raise FormatError(f"{path}: holds {label_images.NEITHER}{_name_others(path)}")
     return found
@@ -115,19 +144,36 @@ def _sources_of(path: Path, pictures: Path | None) -> list[Source]:
 
 
 def _in_folder(folder: Path, pictures: Path | None, depth: int) -> list[Source]:
-    """Return what lies in a folder, in the first form that is found; nothing where none is."""
+    """Return what lies in a folder, in the first form that is found; nothing where none is.
+
+    Raises FormatError where there is nothing but a file that cannot be read.
+    """
+    damaged: FormatError | None = None
     for look in (_mots, _supervisely, _voc, _json_files, _label_pictures):
-        found = list(look(folder, pictures))
+        try:
+            found = list(look(folder, pictures))
+        except FormatError as exc:
+            damaged = exc
+            continue
         if found:
             return found
-    if depth >= _DEEPEST:
-        return []
-    below = _children(folder)
-    named = [child for child in below if _folder_split(child)]
+    found = _further_below(folder, pictures, depth + 1) if depth < _DEEPEST else []
+    if not found and damaged is not None:
+        raise damaged
+    return found
+
+
+def _further_below(folder: Path, pictures: Path | None, depth: int) -> list[Source]:
+    folders = [
+        child
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and not child.name.startswith((".", "__"))
+    ]
+    named = [child for child in folders if _folder_split(child)]
     if named:
         return [source for child in named for source in _in_split(child, pictures, depth)]
-    if len(below) == 1:
-        return _in_folder(below[0], pictures, depth + 1)
+    if len(folders) == 1:
+        return _in_folder(folders[0], pictures, depth)
     return list(_labelme_below(folder, pictures))
 
 
@@ -136,16 +182,8 @@ def _in_split(folder: Path, pictures: Path | None, depth: int) -> list[Source]:
     split = _folder_split(folder)
     if split == "test":
         return [Source(folder, "test", lambda: Dataset((), ()))]
-    found = _in_folder(folder, pictures, depth + 1)
+    found = _in_folder(folder, pictures, depth)
     return [dataclasses.replace(source, split=source.split or split) for source in found]
-
-
-def _children(folder: Path) -> list[Path]:
-    return [
-        child
-        for child in sorted(folder.iterdir())
-        if child.is_dir() and not child.name.startswith((".", "__"))
-    ]
 
 
 def _mots(folder: Path, _: Path | None) -> Iterator[Source]:
@@ -203,14 +241,18 @@ def _read_each(paths: Sequence[Path]) -> tuple[dict[Path, JsonObject], FormatErr
 
 
 def _json_paths(folder: Path) -> list[Path]:
-    places = ("*.json", "annotations/*.json", "labels/*.json")
-    paths = [path for place in places for path in sorted(folder.glob(place))]
-    return [path for path in paths if not _words(path.stem) & _NO_INSTANCES]
+    places = [child for child in sorted(folder.iterdir()) if child.name.lower() in _LABEL_FOLDERS]
+    paths = [path for place in (folder, *places) for path in sorted(place.glob("*.json"))]
+    return [
+        path
+        for path in paths
+        if not path.name.startswith(".") and not _words(path.stem) & _NO_INSTANCES
+    ]
 
 
 def _labelme_below(folder: Path, pictures: Path | None) -> Iterator[Source]:
     """Yield labelme's files wherever they lie below a folder."""
-    paths = sorted(folder.rglob("*.json"))
+    paths = below(folder, "*.json")
     try:
         if paths and labelme.is_labelme(read_label_json(paths[0])):
             yield Source(folder, "", partial(labelme.read, paths, pictures))
@@ -240,9 +282,9 @@ def _reader(path: Path, content: JsonObject, pictures: Path | None) -> Callable[
 
 def _name_others(folder: Path) -> str:
     """Say which form of labels a folder holds instead, and what to do."""
-    suffixes = {path.suffix.lower() for path in folder.glob("**/*") if path.is_file()}
+    suffixes = {path.suffix.lower() for path in islice(folder.rglob("*"), _MOST_LOOKED_AT)}
     if ".xml" in suffixes:
-        return "; its XML files hold boxes (VOC): draw masks, or give SegmentationObject/ too"
+        return "; its XML files (CVAT's own, or boxes of VOC) are not read: export COCO"
     if ".txt" in suffixes:
         return "; if its text files are YOLO's, export the labels as COCO"
     return ""

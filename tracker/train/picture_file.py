@@ -37,7 +37,6 @@ _UPRIGHT = {
 }
 _MOST_PIXELS = int(SourceConfig().max_pixels)
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Pillow.DecompressionBombError)
 Size = tuple[int, int]  # width, height, px
 
 
@@ -67,7 +66,7 @@ def upright_size(path: Path) -> Size | None:
     try:
         with opened(path) as picture:
             return _turned(picture.size, _turn(picture))
-    except _UNREADABLE:
+    except Exception:  # Pillow's decoders let out what they stumble over
         return None
 
 
@@ -86,7 +85,7 @@ def decode(path: Path, size: Size) -> Image:
             return _rgb(picture)
     except OSError:
         raise
-    except _UNREADABLE as exc:
+    except Exception as exc:  # Pillow's decoders let out what they stumble over
         raise OSError(f"{path}: cannot be decoded ({exc})") from exc
 
 
@@ -113,7 +112,7 @@ def find_problem(path: Path, size: Size, *, whole: bool = False) -> Problem | No
         return Problem(str(path), "", "no such picture", kind="picture missing")
     except Pillow.DecompressionBombError:
         return _unreadable(path, f"has more than {_MOST_PIXELS} px: {_LIMIT}")
-    except _UNREADABLE as exc:
+    except Exception as exc:  # Pillow's decoders let out what they stumble over
         return _unreadable(path, f"cannot be read as a picture ({_reason(path, exc)})")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tracker.errors import ConfigError, SinkError
 from tracker.files import new_file
 from tracker.train.build import StartedModel, build_model
-from tracker.train.find import fingerprint, read_data
+from tracker.train.find import fingerprint, read_data, read_validation
 from tracker.train.loop import Hooks, Trainer, start_fabric
 from tracker.train.pictures import check_matplotlib, draw_curves, draw_sheet
 from tracker.train.problems import Problem
@@ -64,7 +64,7 @@ def survey(config: TrainConfig, *, whole: bool = False) -> Prepared:
     train, held = read_data([Path(path) for path in config.data], pictures, whole=whole)
     train = _of_categories(train, config.categories)
     if config.val:
-        held, _ = read_data([Path(path) for path in config.val], pictures, whole=whole)
+        held = read_validation([Path(path) for path in config.val], pictures, whole=whole)
     problems = (*train.problems, *(held.problems if held else ()))
     if held is None:
         train, held = _hold_back(train, config)

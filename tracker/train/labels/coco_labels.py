@@ -16,6 +16,7 @@ from tracker.train.labels.values import ById, clean, is_id, listed, mark
 from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset
 
+_NAMES = ("file_name", "filename", "path", "coco_url")  # of a picture; LVIS has an address
 _HEADINGS = {"background", "_background_", BACKGROUND}  # categories that no object has
 
 
@@ -129,7 +130,7 @@ def read_categories(items: Sequence[Any], findings: Findings) -> Categories:
             continue
         name = clean(item["name"])
         label = found.names.index(name) + 1 if name in found.names else len(found.names) + 1
-        if not found.labels.add(id_, label):
+        if not found.labels.add(id_, label, name):
             findings.refuse("category", f"category {id_}", "its id is given twice")
         elif name not in found.names:
             found.names.append(name)
@@ -164,9 +165,9 @@ def _pages(items: Sequence[Any], findings: Findings) -> ById[Page]:
     pages: ById[Page] = ById()
     for item in items:
         entry = item if isinstance(item, dict) else {}
-        id_ = entry.get("id", entry.get("image_id"))
+        file_name = next((entry[key] for key in _NAMES if entry.get(key)), None)
+        id_ = entry.get("id", entry.get("image_id", file_name))
         name = f"image {'' if id_ is None else id_}"
-        file_name = entry.get("file_name") or entry.get("filename")
         if not is_id(id_) or not isinstance(file_name, (str, int)):
             findings.refuse("picture entry", name, "needs an id and a file_name")
             continue

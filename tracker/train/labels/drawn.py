@@ -11,13 +11,19 @@ import numpy as np
 
 from tracker.files import JsonObject
 from tracker.train.labels.finder import PictureFinder
-from tracker.train.labels.shapes import Box, ShapeError, extent, rectangle, rle_sizes, to_rle
+from tracker.train.labels.shapes import (
+    LARGEST_SIDE,
+    Box,
+    ShapeError,
+    extent,
+    rectangle,
+    rle_sizes,
+    to_rle,
+)
 from tracker.train.labels.values import whole
 from tracker.train.picture_file import Size, upright_size
 from tracker.train.problems import Findings
 from tracker.train.samples import Instance, Sample
-
-LARGEST_SIDE = 1 << 16  # px of a picture
 
 
 @dataclass(slots=True)

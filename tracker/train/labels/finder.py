@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,7 +25,7 @@ class PictureFinder:
     """Where the pictures of a label file lie."""
 
     def __init__(self, path: Path, pictures: Path | None) -> None:
-        parents = (path.parent, path.parent.parent)
+        parents = (path.parent, _above(path.parent))
         folders = [parent / name for parent in parents for name in _FOLDERS]
         # Of instances_val2017.json's pictures, val2017/ is looked through before train2017/.
         folders.sort(key=lambda folder: not (folder.name and folder.name in path.stem))
@@ -91,17 +92,20 @@ class PictureFinder:
         for number, path in enumerate(_walk(self._root)):
             if number >= _MOST_FILES:
                 break
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                 found.setdefault(_stem_of(path.name), []).append(path)
         return found
 
 
+def below(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder, sorted, without the hidden ones that macOS leaves."""
+    found = (path for path in folder.rglob(pattern) if not path.name.startswith("."))
+    return sorted(found)
+
+
 def plain_name(name: str) -> str:
     """Return a picture's path as it may be on this machine: no address, drive, `..` or %20."""
-    text = name.strip().replace("\\", "/")
-    if "://" in text or "?d=" in text:  # an address, or a file that Label Studio serves
-        parts = urlsplit(text)
-        text = parse_qs(parts.query).get("d", [parts.path])[0]
+    text = _path_of(name.strip().replace("\\", "/"))
     pieces = [piece.strip() for piece in unquote(text).replace("\\", "/").split("/")]
     kept: list[str] = []
     for piece in pieces:
@@ -112,10 +116,24 @@ def plain_name(name: str) -> str:
     return "/".join(kept)
 
 
+def _path_of(text: str) -> str:
+    """Return the path in an address, or of a file that Label Studio serves (?d=...)."""
+    if "://" in text or "?" in text:
+        with suppress(ValueError):
+            parts = urlsplit(text, allow_fragments=False)
+            return parse_qs(parts.query).get("d", [parts.path])[0]
+    return text
+
+
+def _above(folder: Path) -> Path:
+    return folder.parent if folder.name not in ("", "..") else folder / ".."
+
+
 def _root(path: Path) -> Path:
     """Return the folder of a data set: above a folder that only holds the labels."""
     folder = path.parent
-    return folder.parent if folder.name in ("annotations", "labels", "ann") else folder
+    name = folder.resolve().name.lower()
+    return _above(folder) if name in ("annotations", "labels", "ann") else folder
 
 
 def _walk(root: Path) -> Iterator[Path]:

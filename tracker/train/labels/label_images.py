@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.masks import Mask, mask_to_rle
+from tracker.train.labels.finder import below
 from tracker.train.picture_file import SUFFIXES
 from tracker.train.problems import Findings, Problem
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample
@@ -46,7 +47,7 @@ def find_folders(root: Path) -> tuple[Path, Path] | None:
 def parts(root: Path) -> list[str]:
     """Return the folders that split a set, [""] where none does; nothing where there is no set."""
     folders = find_folders(root)
-    if folders is None or next(folders[1].rglob("*.png"), None) is None:
+    if folders is None or not below(folders[1], "*.png"):
         return []
     names = sorted(path.name for path in folders[1].iterdir() if path.is_dir())
     both = [name for name in names if (folders[0] / name).is_dir()]
@@ -87,7 +88,7 @@ def _pairs(
     times = Counter(stem for _, stem in by_place)
     by_stem = {stem: path for (_, stem), path in by_place.items() if times[stem] == 1}
     pairs: list[tuple[Path, Path]] = []
-    for path in sorted(masks.rglob(pattern)):
+    for path in below(masks, pattern):
         stem = _stem(path)
         picture = by_place.get((path.parent.relative_to(masks), stem), by_stem.get(stem))
         if picture is not None:
@@ -108,7 +109,7 @@ def _pairs(
 def _by_place(pictures: Path) -> Places:
     return {
         (path.parent.relative_to(pictures), _stem(path)): path
-        for path in sorted(pictures.rglob("*"))
+        for path in below(pictures, "*")
         if path.suffix.lower() in SUFFIXES
     }
 

@@ -19,9 +19,11 @@ from tracker.files import JsonObject
 from tracker.masks import MAX_RLE_PIXELS, Mask, mask_to_rle, rle_to_mask
 from tracker.train.problems import Kind
 
+LARGEST_SIDE = 1 << 16  # px of a picture
 _FARTHEST = 4  # picture sizes that a corner may lie outside
 _MOST_POINTS = 500  # of a polygon that is looked at for crossings: the test is quadratic
 _DEEPEST = 5  # lists in lists
+_BEYOND = 0.02  # of a picture that shares of it may lie outside
 _LONGEST_LITERAL = 1_000_000  # letters; JSON may be longer
 _CIRCLE = 72  # points
 Points = npt.NDArray[np.float64]  # (N, 2) x, y in px
@@ -141,9 +143,10 @@ def fill(outer: Any, holes: Sequence[Any]) -> Mask:
         raise ShapeError(rings[0].bad[0] if rings[0].bad else "has no points")
     points = np.concatenate(rings[0].rings)
     corner = np.floor(points.min(axis=0))  # whole px: the raster stays where it was
-    width, height = (np.ceil(points.max(axis=0)) - corner + 1).astype(np.int64).tolist()
-    if width * height > MAX_RLE_PIXELS:
+    sides = np.ceil(points.max(axis=0)) - corner + 1
+    if np.abs(points).max() > LARGEST_SIDE or sides.prod() > MAX_RLE_PIXELS:
         raise ShapeError("its polygon lies far outside the picture")
+    width, height = sides.astype(np.int64).tolist()
     bits = _plane([ring - corner for ring in rings[0].rings], width, height)
     for hole in rings[1:]:
         if hole.rings:
@@ -253,7 +256,7 @@ def _is_in_shares(rings: list[Points], width: int, height: int) -> bool:
     if not rings or min(width, height) < 2:
         return False
     points = np.concatenate(rings)
-    inside = bool(((points >= 0) & (points <= 1)).all())
+    inside = bool(((points >= -_BEYOND) & (points <= 1 + _BEYOND)).all())
     return inside and bool((points % 1 > 0).any())
 
 
@@ -268,9 +271,10 @@ def _from_rings(rings: list[Points], width: int, height: int) -> list[JsonObject
 
 
 def _plane(rings: list[Points], width: int, height: int) -> npt.NDArray[np.bool_]:
-    plane: npt.NDArray[np.bool_] = coco.decode(
-        coco.merge(_from_rings(rings, width, height))
-    ).astype(np.bool_)
+    mask = rle_to_mask(_plain(coco.merge(_from_rings(rings, width, height))))
+    x1, y1, x2, y2 = mask.box
+    plane = np.zeros((height, width), np.bool_)
+    plane[y1:y2, x1:x2] = mask.bits
     return plane
 
 

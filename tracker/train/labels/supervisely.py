@@ -9,7 +9,7 @@ from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.masks import Mask
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
-from tracker.train.labels.finder import PictureFinder
+from tracker.train.labels.finder import PictureFinder, below
 from tracker.train.labels.label_json import read_label_json
 from tracker.train.labels.labelme import decode_bitmap
 from tracker.train.labels.shapes import ShapeError, around, fill
@@ -35,7 +35,7 @@ def read(root: Path, folder: Path, pictures: Path | None = None) -> Dataset:
     names = [clean(item.get("title")) for item in classes if isinstance(item, dict)]
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for path in sorted((folder / "ann").rglob("*.json")):
+    for path in below(folder / "ann", "*.json"):
         findings = Findings(str(path))
         try:
             page = _page(path, read_label_json(path), names, findings)

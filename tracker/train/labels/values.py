@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import string
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+_UNSEEN = string.whitespace + "\u00a0\u200b\u200e\u200f\u3000\ufeff"
 _NO = {"", "0", "0.0", "false", "no", "none", "null"}
 _YES = {"1", "1.0", "true", "yes"}
 
@@ -32,8 +35,9 @@ def mark(value: object) -> bool | None:
 
 
 def clean(text: object) -> str:
-    """Return a name without blanks around it and without what no file can hold."""
-    return str(text).strip().encode("utf-8", "replace").decode("utf-8")
+    """Return a name without blanks around it, composed, and without what no file can hold."""
+    plain = unicodedata.normalize("NFC", str(text)).strip(_UNSEEN)
+    return plain.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_id(value: object) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from tracker.errors import FormatError
 from tracker.masks import Mask, mask_to_rle
 from tracker.train.labels.drawn import region_of
-from tracker.train.labels.finder import PictureFinder
+from tracker.train.labels.finder import PictureFinder, below
 from tracker.train.picture_file import SUFFIXES
 from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample, join
@@ -47,17 +47,20 @@ def read(root: Path, split: str = "", pictures: Path | None = None) -> Dataset:
     FormatError.
     """
     findings = Findings(str(root / _OBJECTS))
-    mapped = _read_labelmap(root / "labelmap.txt")
+    has_classes = (root / _CLASSES).is_dir()
+    mapped = _read_labelmap(root / "labelmap.txt") if has_classes else {1: "object"}
     names = mapped or dict(enumerate(CLASSES, 1))
-    finder = PictureFinder(root / "labels.json", pictures or root / "JPEGImages")
+    folder = root / "JPEGImages"
+    finder = PictureFinder(root / _OBJECTS, pictures or (folder if folder.is_dir() else None))
     samples = []
     for stem in _stems(root, split):
         objects = _load(root / _OBJECTS / f"{stem}.png", findings)
-        if objects is None:
+        classes = None if objects is None else np.ones_like(objects)
+        if has_classes:
+            classes = _load(root / _CLASSES / f"{stem}.png", findings, mapped=bool(mapped))
+        if objects is None or classes is None:
             continue
-        path = root / _CLASSES / f"{stem}.png"
-        classes = _load(path, findings, mapped=bool(mapped)) if path.is_file() else None
-        if classes is not None and classes.shape != objects.shape:
+        if classes.shape != objects.shape:
             findings.refuse("label picture", stem, f"its {_CLASSES} has another size")
             continue
         found = tuple(_instances(stem, objects, classes, names, findings))
@@ -65,12 +68,17 @@ def read(root: Path, split: str = "", pictures: Path | None = None) -> Dataset:
         samples.append(Sample(finder.find(_picture_name(root, stem)), width, height, found))
     finder.note(findings)
     data = Dataset(tuple(samples), (BACKGROUND, *names.values()), tuple(findings.problems))
-    return data if mapped else join([data], [name for name, n in data.counts().items() if n])
+    return data if mapped else _of_those_found(data)
+
+
+def _of_those_found(data: Dataset) -> Dataset:
+    """Return the data with those of VOC's classes that they have."""
+    return join([data], [name for name, count in data.counts().items() if count] or CLASSES)
 
 
 def _stems(root: Path, split: str) -> list[str]:
     if not split:
-        return [path.stem for path in sorted((root / _OBJECTS).glob("*.png"))]
+        return [path.stem for path in below(root / _OBJECTS, "*.png")]
     path = root / _LISTS / f"{split}.txt"
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -88,7 +96,7 @@ def _picture_name(root: Path, stem: str) -> str:
 def _instances(
     stem: str,
     objects: Plane,
-    classes: Plane | None,
+    classes: Plane,
     names: Names,
     findings: Findings,
 ) -> Iterator[Instance]:
@@ -103,7 +111,7 @@ def _instances(
         if number == _VOID:
             yield region_of(id_, rle)
             continue
-        name = names.get(_most_frequent(classes[bits])) if classes is not None else None
+        name = names.get(_most_frequent(classes[bits]))
         if name is None:
             text = f"is of no known class in {_CLASSES}; the region is not judged"
             findings.refuse("category", id_, text)
