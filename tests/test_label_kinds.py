@@ -584,6 +584,8 @@ def test_crowds_are_objects_where_a_category_has_nothing_else(tmp_path):
     data, _ = find.read_data([put(tmp_path, content)])
     squares(data)
     assert any("3 person objects are crowds" in note for note in notes(data))
+    doubtful = annotated(iscrowd=1, track_id=5)  # as `tracker export` writes what it doubts
+    assert areas(find.read_data([put(tmp_path, doubtful)])[0]) == []
     content["annotations"][0]["iscrowd"] = 0
     data, _ = find.read_data([put(tmp_path, content)])
     assert areas(data) == [400]

@@ -10,6 +10,7 @@ from typing import Literal
 Kind = Literal[
     "picture missing", "picture name", "picture unreadable", "picture size", "picture turned",
     "picture entry", "picture twice", "split", "annotation", "id", "category", "category name",
+    "no examples",
     "segmentation", "box only", "part", "outline", "shares", "crowd", "label picture", "unlabelled",
 ]  # fmt: skip
 
@@ -26,7 +27,8 @@ REMEDIES: dict[Kind, str] = {
     "annotation": "export the labels anew, or delete the annotation",
     "id": "give every annotation the id of its picture, and an id of its own",
     "category": "give every category an id and a name, and every annotation one of these ids",
-    "category name": "write the name one way, or leave the category out with --classes",
+    "category name": "write the name one way",
+    "no examples": "label some, or leave the category out with --classes",
     "segmentation": "draw it anew, or export polygons [[x, y, x, y, ...]] in px or COCO's RLE",
     "box only": "draw masks or polygons: a box does not say which pixels belong to the object "
     "(SAM in CVAT, Label Studio or Roboflow makes masks of boxes)",

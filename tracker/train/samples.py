@@ -113,8 +113,7 @@ def _category_problems(data: Dataset) -> list[Problem]:
     found = []
     for name, count in data.counts().items():
         if not count:
-            text = "has no examples"
-            found.append(Problem("categories", name, text, False, "category name"))
+            found.append(Problem("categories", name, "has no examples", False, "no examples"))
     alike: dict[str, list[str]] = {}
     for name in data.categories[1:]:
         alike.setdefault(name.casefold(), []).append(name)

@@ -82,7 +82,7 @@ def check_usable(prepared: Prepared) -> None:
         raise ConfigError(
             f"{where}: no picture to train on has an object of the categories {names}"
         )
-    if not prepared.val.samples:
+    if not prepared.val.samples and not prepared.config.val:
         raise ConfigError(f"{where}: too few pictures to hold some back for validation")
     if not sum(prepared.val.counts().values()):
         raise ConfigError(

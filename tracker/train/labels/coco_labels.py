@@ -116,7 +116,8 @@ class _Objects:
             item.get("segmentation"),
             item.get("bbox"),
             crowd=bool(crowd),
-            marked=bool(crowd) and label is not None,
+            # What `tracker export` was not sure of is no tool's way to write an object.
+            marked=bool(crowd) and label is not None and "track_id" not in item,
         )
 
 
