@@ -304,20 +304,22 @@ def test_a_picture_within_a_labelme_file(tmp_path):
 def test_superviselys_bitmaps_and_holes(tmp_path):
     packed = base64.b64encode(zlib.compress(png(bits()))).decode()
     hole = [[15, 15], [20, 15], [20, 20], [15, 20]]
+    unknown = {"exterior": [[0, 0], [5, 0], [5, 5], [0, 5]], "interior": []}
     objects = [
+        {"geometryType": "polygon", "points": unknown, "classTitle": "ghost"},
         {"geometryType": "bitmap", "bitmap": {"data": packed, "origin": [10, 10]}},
         {"geometryType": "polygon", "points": {"exterior": PAIRS, "interior": [hole]}},
         {"geometryType": "rectangle", "points": {"exterior": [[10, 10], [29, 29]]}},
         {"geometryType": "line", "points": {"exterior": [[40, 10], [50, 20]], "interior": []}},
         {"geometryType": "bitmap", "bitmap": {"data": "nonsense", "origin": [1, 1]}},
     ]
-    content = {"objects": [one | {"classTitle": "person"} for one in objects]}
+    content = {"objects": [{"classTitle": "person"} | one for one in objects]}
     (tmp_path / "meta.json").write_text('{"classes": [{"title": "person"}]}')
     put(tmp_path / "ds0", content, ("img/1.png",), "ann/1.png.json")
     data, _ = find.read_data([tmp_path])
     assert areas(data) == [400, 375, 361]
-    assert regions(data) == [(40, 10, 50, 20)]
-    assert len(fatal(data)) == 2
+    assert regions(data) == [(0, 0, 5, 5), (40, 10, 50, 20)]
+    assert len(fatal(data)) == 3
 
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "L"])
@@ -411,6 +413,10 @@ SEGMENTATIONS = {
     "an empty part": [SQUARE, []],
     "an odd part": [SQUARE, [1, 2, 3]],
     "a part of NaN": [SQUARE, [float("nan")] * 6],
+    "numbers of an RLE in text": {
+        "size": [HEIGHT, WIDTH],
+        "counts": " ".join(["490 20", *["28 20"] * 19, str(HEIGHT * WIDTH - 490 - 20 * 48 + 28)]),
+    },
     "shares": [[v / side for v, side in zip(SQUARE, (WIDTH, HEIGHT) * 4, strict=True)]],
 }
 
@@ -470,6 +476,8 @@ SPELLINGS = {
     "size 0": with_images(width=0, height=0),
     "size as text": with_images(width=str(WIDTH), height=str(HEIGHT)),
     "annotations as an object": base() | {"annotations": dict(enumerate(base()["annotations"]))},
+    "images by id": base() | {"images": {str(k): {"file_name": f"{k}.jpg"} for k in (1, 2, 3)}},
+    "categories by id": base() | {"categories": {"1": "person"}},
     "in a list": [base()],
     "category with a mark": base() | {"categories": [{"id": 1, "name": "\ufeffperson\u00a0"}]},
     "category by name": annotated(category_id="person"),
@@ -671,6 +679,19 @@ def test_labels_belong_to_the_upright_picture(tmp_path, turn, size, suffix):
     x1, y1, x2, y2 = mask.box
     assert picture[y1:y2, x1:x2].mean() > 200
     assert picture.mean() < 60
+
+
+def test_a_turned_picture_whose_size_is_said_as_it_lies(tmp_path):
+    """The file says 64x48, but the outline reaches where only the upright 48x64 has pixels."""
+    image = Image.fromarray(NOISE)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "1.jpg", exif=exif)
+    content = base(1)
+    content["annotations"][0]["segmentation"] = [[10, 40, 30, 40, 30, 60, 10, 60]]
+    data, _ = find.read_data([put(tmp_path, content, ())])
+    squares(data, 1)
+    assert read_picture(data.samples[0]).shape == (WIDTH, HEIGHT, 3)
 
 
 def test_labels_that_fit_only_the_unturned_picture_are_told(tmp_path):

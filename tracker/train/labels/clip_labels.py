@@ -18,7 +18,7 @@ from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
 from tracker.train.labels.finder import PictureFinder
 from tracker.train.labels.label_images import from_planes, load_plane
 from tracker.train.labels.label_json import read_label_json
-from tracker.train.labels.values import ById, is_id, listed, mark
+from tracker.train.labels.values import ById, entries, is_id, listed, mark
 from tracker.train.problems import Findings, Problem
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample
 
@@ -118,7 +118,7 @@ def read_youtube_vis(
 
 
 def _list(path: Path, content: JsonObject, key: str) -> list[Any]:
-    found = listed(content.get(key) or [])
+    found = entries(content.get(key) or [])
     if found is None or (key == "videos" and key not in content):
         raise FormatError(f"{path}: is no YouTube-VIS file: it has no list {key!r}")
     return found

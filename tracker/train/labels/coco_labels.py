@@ -12,7 +12,7 @@ from tracker.files import JsonObject
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
 from tracker.train.labels.finder import PictureFinder
 from tracker.train.labels.label_json import name_form, read_label_json
-from tracker.train.labels.values import ById, clean, is_id, listed, mark
+from tracker.train.labels.values import ById, clean, entries, is_id, mark
 from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset
 
@@ -54,7 +54,7 @@ def read(path: Path, pictures: Path | None = None, content: JsonObject | None = 
 
 
 def _list(path: Path, content: JsonObject, key: str) -> list[Any]:
-    found = listed(content.get(key))
+    found = entries(content.get(key))
     if found is None:
         form = name_form(content)
         what = f"; {form}" if form else ""

@@ -30,7 +30,8 @@ class PictureFinder:
         # Of instances_val2017.json's pictures, val2017/ is looked through before train2017/.
         folders.sort(key=lambda folder: not (folder.name and folder.name in path.stem))
         # CVAT's images/train/ belongs to instances_train.json.
-        folders += [parent / "images" / path.stem.rpartition("_")[2] for parent in parents]
+        subset = path.stem.removeprefix("instances_")
+        folders += [parent / "images" / subset for parent in parents]
         self._folders = [pictures] if pictures else folders
         self._root = pictures or _root(path)
         self._last = self._folders[0]  # where the last one was: most lie together

@@ -80,7 +80,8 @@ def _objects(shapes: list[Any], names: list[str], findings: Findings) -> list[Dr
         label = clean(shape.get("label") or "") if isinstance(shape, dict) else ""
         if not label:
             findings.refuse("category", name, "has no label")
-            continue
+            label = _IGNORED
+            shape = shape if isinstance(shape, dict) else {}
         if label in _NOTHING:
             continue
         if label not in names and label != _IGNORED:

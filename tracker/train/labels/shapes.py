@@ -291,7 +291,7 @@ def _oddities(rings: list[Points], width: int, height: int) -> list[Fault]:
 def _checked_rle(rle: JsonObject, width: int, height: int) -> JsonObject:
     """Return an RLE that pycocotools can take; raise ShapeError."""
     try:
-        rle = _written_as_bytes(rle)
+        rle = _plainly_counted(rle)
         if [int(v) for v in rle["size"]] != [height, width]:
             raise ShapeError(f"its RLE has size {rle['size']}, not {[height, width]}")
         if not rle_to_mask(rle).area:  # also checks the runs
@@ -306,15 +306,18 @@ def _checked_rle(rle: JsonObject, width: int, height: int) -> JsonObject:
         raise ShapeError(f"its segmentation is malformed ({exc!s:.80})") from exc
 
 
-def _written_as_bytes(rle: JsonObject) -> JsonObject:
-    """Return an RLE whose counts are text, also where Python's repr of bytes was written."""
+def _plainly_counted(rle: JsonObject) -> JsonObject:
+    """Return an RLE of Python's repr of bytes, or of numbers in a text, as COCO writes it."""
     counts = rle["counts"]
-    if not isinstance(counts, str) or not counts.startswith(("b'", 'b"')):
+    if not isinstance(counts, str):
         return rle
-    try:
-        return rle | {"counts": ast.literal_eval(counts).decode("ascii")}
-    except (SyntaxError, ValueError, AttributeError):
-        return rle
+    numbers = counts.replace(",", " ").split()
+    if len(numbers) > 1 and all(number.isdecimal() for number in numbers):
+        return rle | {"counts": [int(number) for number in numbers]}
+    if counts.startswith(("b'", 'b"')):
+        with suppress(SyntaxError, ValueError, AttributeError):
+            return rle | {"counts": ast.literal_eval(counts).decode("ascii")}
+    return rle
 
 
 def _plain(rle: JsonObject) -> JsonObject:

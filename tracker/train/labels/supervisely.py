@@ -23,7 +23,7 @@ def find_sets(root: Path) -> list[Path]:
     """Return the data sets of a project: folders with ann/; none where `root` is no project."""
     if not (root / "meta.json").is_file():
         return []
-    return [folder.parent for folder in sorted([*root.glob("ann"), *root.glob("*/ann")])]
+    return [folder.parent for folder in below(root, "ann") if folder.is_dir()]
 
 
 def read(root: Path, folder: Path, pictures: Path | None = None) -> Dataset:
@@ -57,23 +57,21 @@ def _page(path: Path, content: JsonObject, names: list[str], findings: Findings)
         size = None  # the picture knows
     name = path.stem  # a.png.json; older projects have a.json
     page = Page(name if name.lower().endswith(SUFFIXES) else f"{name}.png", size)
-    for number, item in enumerate(listed(content.get("objects")) or []):
-        drawn = _drawn(number, item, names, findings)
-        if drawn is not None:
-            page.objects.append(drawn)
+    objects = listed(content.get("objects")) or []
+    page.objects = [_drawn(number, item, names, findings) for number, item in enumerate(objects)]
     return page
 
 
-def _drawn(number: int, item: Any, names: list[str], findings: Findings) -> Drawn | None:
+def _drawn(number: int, item: Any, names: list[str], findings: Findings) -> Drawn:
     entry = item if isinstance(item, dict) else {}
     name = f"object {entry.get('id', f'{number} (from 0)')}"
     title = clean(entry.get("classTitle"))
-    if title not in names:
-        findings.refuse(
-            "category", name, f"classTitle {title!r:.40} is none of meta.json's classes"
-        )
-        return None
-    drawn = Drawn(str(entry.get("id", number)), name, names.index(title) + 1, None)
+    known = title in names
+    if not known:
+        text = f"classTitle {title!r:.40} is none of meta.json's classes"
+        findings.refuse("category", name, text)
+    drawn = Drawn(str(entry.get("id", number)), name, names.index(title) + 1 if known else 0, None)
+    drawn.crowd = not known  # of whatever it is, it is no background
     try:
         drawn.segmentation = [_mask(entry)]
     except ShapeError as exc:

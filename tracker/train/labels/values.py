@@ -54,6 +54,19 @@ def listed(value: object) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def entries(value: object) -> list[Any] | None:
+    """Return a list of entries, also where they are written as an object by their ids."""
+    if not isinstance(value, dict):
+        return listed(value)
+    found: list[Any] = []
+    for id_, entry in value.items():
+        if isinstance(entry, str):  # a category's name
+            found.append({"id": id_, "name": entry})
+        else:
+            found.append({"id": id_, **entry} if isinstance(entry, dict) else entry)
+    return found
+
+
 class ById(Generic[T]):
     """Things by id: by the id itself, else by its value where only one thing has that.
 

@@ -84,7 +84,8 @@ def _stems(root: Path, split: str) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise FormatError(f"{path}: cannot be read as UTF-8 text") from exc
-    return [line.split()[0] for line in lines if line.strip()]
+    names = [line.split()[0] for line in lines if line.strip()]
+    return [name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name for name in names]
 
 
 def _picture_name(root: Path, stem: str) -> str:
