@@ -476,6 +476,7 @@ SPELLINGS = {
     "size 0": with_images(width=0, height=0),
     "size as text": with_images(width=str(WIDTH), height=str(HEIGHT)),
     "annotations as an object": base() | {"annotations": dict(enumerate(base()["annotations"]))},
+    "images twice": base() | {"images": base()["images"] * 2},
     "images by id": base() | {"images": {str(k): {"file_name": f"{k}.jpg"} for k in (1, 2, 3)}},
     "categories by id": base() | {"categories": {"1": "person"}},
     "in a list": [base()],

@@ -160,10 +160,8 @@ def train(
         writes=fabric.is_global_zero,
     )
     trainer = Trainer(fabric, config, started, (prepared.train, prepared.val), folder)
-    if resume and (output / CHECKPOINT).is_file():
-        trainer.restore()
-    elif resume:
-        folder.rewind(0, [])
+    if resume:
+        _go_on(trainer, folder)
     on_start(prepared, trainer.progress.step, trainer.steps)
 
     def drawn(data: Dataset, found: Mapping[int, Any]) -> None:
@@ -179,6 +177,14 @@ def train(
     return TrainingResult(
         output, finished, progress.step, progress.epochs, progress.best, progress.seconds
     )
+
+
+def _go_on(trainer: Trainer, folder: Folder) -> None:
+    """Go back to the checkpoint, or to the start where there is none yet."""
+    if (folder.path / CHECKPOINT).is_file():
+        trainer.restore()
+    else:
+        folder.rewind(0, [])
 
 
 def _check_problems(problems: Sequence[Problem]) -> None:

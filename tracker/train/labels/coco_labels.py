@@ -179,9 +179,17 @@ def _pages(items: Sequence[Any], findings: Findings) -> ById[Page]:
             continue
         group = str(entry.get("video") or entry.get("video_id") or "")
         bare = str(file_name).replace("\\", "/").rpartition("/")[2]
-        if not pages.add(id_, Page(str(file_name), size, name, group), bare, Path(bare).stem):
-            findings.refuse("picture entry", name, "its id is given twice")
+        page = Page(str(file_name), size, name, group)
+        if not pages.add(id_, page, bare, Path(bare).stem):
+            _tell_twice(pages.get(id_), page, findings)
     return pages
+
+
+def _tell_twice(first: Page | None, second: Page, findings: Findings) -> None:
+    if first is not None and first.file_name == second.file_name:
+        findings.note("picture twice", second.name, "is listed twice")
+    else:
+        findings.refuse("picture entry", second.name, "its id is given twice")
 
 
 def _note_ids(what: str, things: ById[Any], findings: Findings) -> None:
