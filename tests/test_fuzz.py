@@ -41,13 +41,37 @@ def read_detections(path):
     return [frame.detections for frame in detections.read(path, fps=10).frames]
 
 
+SHAPES = [
+    {"label": "car", "points": [[10, 10], [50, 10], [50, 60]], "shape_type": "polygon"},
+    {"label": "car", "points": [[10, 10], [50, 60]], "shape_type": "rectangle", "group_id": 1},
+    {"label": "man", "points": [[10, 10], [50, 60]], "shape_type": "circle", "group_id": None},
+    {"label": "man", "points": [[10, 10], [19, 19]], "shape_type": "mask", "mask": "iVBORw0KGg=="},
+]
+LABELME = {"shapes": SHAPES, "imagePath": "1.png", "imageWidth": 640, "imageHeight": 360}
+DATUMARO = {
+    "categories": {"label": {"labels": [{"name": "car"}]}},
+    "items": [
+        {
+            "id": "1",
+            "image": {"path": "1.png", "size": [360, 640]},
+            "annotations": [
+                {"type": "polygon", "label_id": 0, "group": 1, "points": [9, 9, 50, 9, 50, 60]},
+                {"type": "mask", "label_id": 0, "rle": {"size": [360, 640], "counts": "PPg80"}},
+                {"type": "bbox", "label_id": 0, "bbox": [1, 2, 3, 4]},
+            ],
+        }
+    ],
+}
+
+
 def training(folder, coco):
     """Return the readers of labels and of a training's settings."""
     if find_spec("lightning_fabric") is None:
         return {}
     from tracker.train import settings
-    from tracker.train.clip_labels import read_youtube_vis
-    from tracker.train.coco_labels import read
+    from tracker.train.find import read_data
+    from tracker.train.labels.clip_labels import read_youtube_vis
+    from tracker.train.labels.coco_labels import read
 
     polygon = [[10, 10, 50, 10, 50, 60, 10, 60]]
     for one in coco["annotations"][::2]:
@@ -59,6 +83,8 @@ def training(folder, coco):
     return {
         "labels": (read, ".json", json.dumps(coco).encode()),
         "clip-labels": (read_youtube_vis, ".json", json.dumps(clips).encode()),
+        "labelme": (lambda path: read_data([path]), ".json", json.dumps(LABELME).encode()),
+        "datumaro": (lambda path: read_data([path]), ".json", json.dumps(DATUMARO).encode()),
         "train-settings": (settings.read, ".toml", text.encode()),
     }
 
@@ -170,7 +196,7 @@ def attack(path, reader, data, dice, seconds):
     return read, refused
 
 
-LABELS = ("labels", "clip-labels", "train-settings")
+LABELS = ("labels", "clip-labels", "labelme", "datumaro", "train-settings")
 NAMES = [*FORMATS, "results", "det", "mots-det", "config", "checkpoint", "report", *LABELS]
 
 

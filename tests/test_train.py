@@ -136,6 +136,7 @@ def test_crowds_are_painted_grey_and_are_no_targets(tmp_path):
     content = json.loads(path.read_text())
     for item in content["annotations"][::2]:
         item["iscrowd"] = 1
+        item["category_id"] = 20  # of which there are objects too
     path.write_text(json.dumps(content))
     crops, _ = crops_of(tmp_path, jitter=[1.0, 1.0], flip=0.0, color=0.0, paste=0.0)
     image, target = crops[0, 1]

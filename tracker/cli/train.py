@@ -22,20 +22,21 @@ from tracker.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from tracker.train.loop import Losses
     from tracker.train.records import Epoch
-    from tracker.train.samples import Problem
+    from tracker.train.samples import Dataset
     from tracker.train.session import Prepared, TrainingResult
     from tracker.train.settings import TrainConfig
 
 _PLAIN_EVERY_S = 20.0  # a line so often where there is no terminal
 _MOST_PROBLEMS = 20  # that are printed; --check prints all
+_MOST_IN_FULL = 10  # of each kind, by --check
 
 
 def train(
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="COCO or YouTube-VIS file; folder with one, with a MOTS set, or with pictures and "
-            "label pictures (images/ and masks/, Penn-Fudan, Cityscapes).",
+            help="File or folder of labels: COCO (as of CVAT, Roboflow, Label Studio, FiftyOne), "
+            "YouTube-VIS, MOTS, Pascal VOC, labelme, Supervisely, Datumaro, label pictures.",
             metavar="DATA",
             show_default=False,
         ),
@@ -150,6 +151,7 @@ def train(
             resume=resume,
             replace_old=force,
             skip_problems=skip_problems,
+            on_data=view.show,
             on_start=view.start,
             hooks=Hooks(on_step=view.step, on_epoch=view.epoch, should_stop=signals.stopped),
         )
@@ -187,32 +189,57 @@ def _settings(config: Path | None, overrides: dict[str, Any], texts: Sequence[st
 
 
 def _check_data(config: TrainConfig) -> NoReturn:
-    """Print the data and all their problems, and leave with the exit code that tells of them."""
-    from tracker.train.session import prepare
+    """Print the data and all their problems, and leave with the exit code that tells of them.
 
-    prepared = prepare(config, whole=True)
-    _print_data(Console(stderr=True), prepared, everything=True)
+    Raises ConfigError, after the list, where there is nothing to train on or to validate by.
+    """
+    from tracker.train.problems import grouped, listing
+    from tracker.train.session import check_usable, survey
+
+    prepared = survey(config, whole=True)
+    console = Console(stderr=True)
+    for part, purpose in ((prepared.train, "to train on"), (prepared.val, "to validate by")):
+        _print(console, f"{len(part.samples)} pictures {purpose}{_contents(part)}")
+    for group in grouped(prepared.problems):
+        console.print(_mark(fatal=group[0].fatal), end="")
+        _print(console, f" ({len(group)} times) Remedy: {group[0].remedy}.")
+        for line in listing(group, _MOST_IN_FULL):
+            _print(console, f"  {line}")
+    check_usable(prepared)
     raise typer.Exit(2 if any(problem.fatal for problem in prepared.problems) else 0)
 
 
-def _print_data(console: Console, prepared: Prepared, *, everything: bool) -> None:
+def _contents(data: Dataset) -> str:
+    """Say how many objects of each category, empty pictures and regions the data have."""
+    every = [one for sample in data.samples for one in sample.instances]
+    empty = sum(all(one.crowd for one in sample.instances) for sample in data.samples)
+    regions = sum(one.crowd for one in every)
+    said = [f"{count} {name}" for name, count in data.counts().items()]
+    said += [f"{empty} pictures without an object"] if empty else []
+    said += [f"{regions} regions that are not judged"] if regions else []
+    return f": {', '.join(said)}" if said else ""
+
+
+def _print_data(console: Console, prepared: Prepared) -> None:
     objects = prepared.train.counts()
     said = ", ".join(f"{count} {name}" for name, count in objects.items())
-    console.print(
-        f"{len(prepared.train.samples)} pictures to train on ({said}), "
-        f"{len(prepared.val.samples)} to validate by",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
-    problems: Sequence[Problem] = sorted(prepared.problems, key=lambda one: not one.fatal)
-    for problem in problems if everything else problems[:_MOST_PROBLEMS]:
-        kind = "[red]cannot be used[/red]" if problem.fatal else "[yellow]look at it[/yellow]"
-        console.print(f"{kind}  ", end="")
-        console.print(str(problem), soft_wrap=True, markup=False, highlight=False)
-    rest = 0 if everything else len(problems) - _MOST_PROBLEMS
+    pictures = f"{len(prepared.train.samples)} pictures to train on ({said})"
+    _print(console, f"{pictures}, {len(prepared.val.samples)} to validate by")
+    problems = sorted(prepared.problems, key=lambda one: not one.fatal)
+    for problem in problems[:_MOST_PROBLEMS]:
+        console.print(f"{_mark(fatal=problem.fatal)}  ", end="")
+        _print(console, str(problem))
+    rest = len(problems) - _MOST_PROBLEMS
     if rest > 0:
-        console.print(f"and {rest} more; --check lists them all")
+        console.print(f"and {rest} more; --check lists them all, with remedies")
+
+
+def _mark(*, fatal: bool) -> str:
+    return "[red]cannot be used[/red]" if fatal else "[yellow]look at it[/yellow]"
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 class _View:
@@ -243,14 +270,17 @@ class _View:
         if self._bar.live.is_started:
             self._bar.stop()
 
+    def show(self, prepared: Prepared) -> None:
+        """Show the data and what is wrong with them."""
+        if not self._json:
+            _print_data(self._console, prepared)
+
     def start(self, prepared: Prepared, done: int, steps: int) -> None:
-        """Show the data and what is left to do; from now on a signal ends it between two steps."""
+        """Show what is left to do; from now on a signal ends it between two steps."""
         self._signals.flowing = True
         self._epochs = prepared.config.epochs
-        if not self._json:
-            _print_data(self._console, prepared, everything=False)
-            if done:
-                self._console.print(f"goes on after step {done} of {steps}")
+        if done and not self._json:
+            self._console.print(f"goes on after step {done} of {steps}")
         self._bar.update(self._task, total=steps, completed=done)
         if self._console.is_terminal and not self._json:
             self._bar.start()

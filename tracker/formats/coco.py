@@ -1,8 +1,8 @@
 """COCO instance JSON: images, annotations with RLE masks, categories.
 
-Beyond the standard fields, images carry "frame" and "time" (s), annotations "track_id", "score" and
-"predicted", so that a log survives the round trip; "attributes" tell CVAT which track an object is
-of. Source: cocodataset.org/#format-data.
+Beyond the standard fields, images carry "frame" and "time" (s), annotations "track_id", "score",
+"predicted" and "track_box" (the tracker's; `bbox` is the mask's), so that a log survives the round
+trip; "attributes" tell CVAT which track an object is of. Source: cocodataset.org/#format-data.
 """
 
 from __future__ import annotations
@@ -126,12 +126,13 @@ def image_json(frame: LoggedFrame) -> JsonObject:
 def annotation_json(row: Row, frame: LoggedFrame, number: int) -> JsonObject:
     """Return COCO's entry of one object; `number` is its id in the file."""
     x1, y1, x2, y2 = row.box
+    box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
     item: JsonObject = {
         "id": number,
         "image_id": frame.index + 1,
         "category_id": row.label,
         "track_id": row.id,
-        "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+        "bbox": box,
         "area": row.mask.area if row.mask else round((x2 - x1) * (y2 - y1), 2),
         "iscrowd": 0,
         "score": row.score,
@@ -140,11 +141,14 @@ def annotation_json(row: Row, frame: LoggedFrame, number: int) -> JsonObject:
     }
     if row.mask is not None:
         item["segmentation"] = mask_to_rle(row.mask, frame.width, frame.height)
+        left, top, right, bottom = row.mask.clipped(frame.width, frame.height).tight().box
+        item["bbox"] = [left, top, right - left, bottom - top]
+        item["track_box"] = box
     return item
 
 
 def _row(item: JsonObject) -> Row:
-    x, y, w, h = (float(v) for v in item["bbox"])
+    x, y, w, h = (float(v) for v in item.get("track_box") or item["bbox"])
     segmentation = item.get("segmentation")
     return Row(
         id=int(item["track_id"]),

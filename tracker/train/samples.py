@@ -8,18 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image as Pillow
-from PIL import ImageOps
 
 from tracker.files import JsonObject
 from tracker.masks import Mask, rle_to_mask
+from tracker.train import picture_file
+from tracker.train.problems import Problem
 from tracker.types import Image
 
 BACKGROUND = "__background__"
-_TURN = 0x0112  # EXIF's orientation: from 5 on, width and height are exchanged
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # Pillow's EPS would run a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +27,7 @@ class Instance:
     label: int  # index into the data set's categories; 0 for a crowd of any of them
     rle: JsonObject = field(repr=False)  # COCO RLE of the whole picture
     crowd: bool = False
+    marked: bool = False  # a crowd because its file calls it one, which some tools do of objects
 
     @property
     def mask(self) -> Mask:
@@ -49,20 +47,6 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with one item of a data set."""
-
-    file: str
-    id: str  # of the picture or the object; empty for the whole file
-    text: str
-    fatal: bool = True  # the item cannot be used; else it only looks like a mistake
-
-    def __str__(self) -> str:
-        """Return one line."""
-        return f"{self.file}{f' [{self.id}]' if self.id else ''}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
 class Dataset:
     """Labelled pictures with one list of categories, and the problems found on the way."""
 
@@ -79,57 +63,76 @@ class Dataset:
 
 
 def read_picture(sample: Sample) -> Image:
-    """Decode a picture to RGB; where only its EXIF rotation makes it fit the labels, turn it.
+    """Decode a picture to RGB, upright; unturned where only so it fits its labels.
 
     Raises OSError, also where its size is not the labels'.
     """
-    with Pillow.open(sample.path, formats=_FORMATS) as file:
-        if file.size != (sample.width, sample.height):
-            turned = ImageOps.exif_transpose(file)
-            if turned.size != (sample.width, sample.height):
-                raise OSError(f"{sample.path}: is {file.size}, not {(sample.width, sample.height)}")
-            return np.array(turned.convert("RGB"))
-        return np.array(file.convert("RGB"))
-
-
-def find_picture_problem(sample: Sample, *, whole: bool = False) -> Problem | None:
-    """Look at a picture's header: whether it is there, can be read, and has the labels' size.
-
-    With `whole` it is decoded to the end.
-    """
-    try:
-        with Pillow.open(sample.path, formats=_FORMATS) as file:
-            width, height = file.size
-            if whole:
-                file.load()
-            wanted = (sample.width, sample.height)
-            # Asked only where it matters: for it, Pillow decodes a PNG to its end.
-            if (height, width) == wanted != (width, height) and file.getexif().get(_TURN, 1) >= 5:
-                width, height = wanted
-    except FileNotFoundError:
-        return Problem(str(sample.path), "", "no such picture")
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as exc:
-        return Problem(str(sample.path), "", f"cannot be read as a picture ({type(exc).__name__})")
-    if (width, height) != (sample.width, sample.height):
-        said = f"{sample.width}x{sample.height}"
-        return Problem(str(sample.path), "", f"is {width}x{height} px, its labels say {said}")
-    return None
+    return picture_file.decode(sample.path, (sample.width, sample.height))
 
 
 def checked(data: Dataset, *, whole: bool = False) -> Dataset:
-    """Return the usable samples, with the problems of their pictures and categories added."""
-    good, problems = [], list(data.problems)
+    """Return the usable samples, with the problems of their pictures and categories added.
+
+    A picture that is listed twice is one sample with the objects of both.
+    """
+    good: dict[Path, Sample] = {}
+    problems = list(data.problems)
     for sample in data.samples:
-        problem = find_picture_problem(sample, whole=whole)
-        if problem is None:
-            good.append(sample)
-        else:
+        size = (sample.width, sample.height)
+        problem = picture_file.find_problem(sample.path, size, whole=whole)
+        if problem is not None:
             problems.append(problem)
-    left = dataclasses.replace(data, samples=tuple(good))
-    for name, count in left.counts().items():
-        if not count:
-            problems.append(Problem("categories", name, "has no examples", fatal=False))
+            if problem.fatal:
+                continue
+        place = sample.path.resolve()
+        if place in good:
+            good[place] = _both(good[place], sample, problems)
+        else:
+            good[place] = sample
+    left = dataclasses.replace(data, samples=tuple(good.values()))
+    problems += _category_problems(left)
     return dataclasses.replace(left, problems=tuple(problems))
+
+
+def _both(first: Sample, second: Sample, problems: list[Problem]) -> Sample:
+    """Return the sample of a picture that is listed twice."""
+    text = "is listed twice: taken as one picture with the objects of both"
+    problems.append(Problem(str(first.path), "", text, False, "picture twice"))
+    if (first.width, first.height) != (second.width, second.height):
+        return first  # one is labelled upright, the other as the picture lies
+    known = {(one.label, one.crowd, str(one.rle["counts"])) for one in first.instances}
+    more = (
+        one
+        for one in second.instances
+        if (one.label, one.crowd, str(one.rle["counts"])) not in known
+    )
+    return dataclasses.replace(first, instances=(*first.instances, *more))
+
+
+def _category_problems(data: Dataset) -> list[Problem]:
+    found = []
+    for name, count in data.counts().items():
+        if not count:
+            found.append(Problem("categories", name, "has no examples", False, "no examples"))
+    alike: dict[str, list[str]] = {}
+    for name in data.categories[1:]:
+        alike.setdefault(name.casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            text = f"differ only in capital letters: {len(names)} categories"
+            found.append(Problem("categories", ", ".join(names), text, False, "category name"))
+    return found
+
+
+def shared(train: Dataset, held: Dataset) -> list[Problem]:
+    """Return a note about each picture that is trained on and validated by."""
+    known = {sample.path.resolve() for sample in train.samples}
+    text = "is trained on and validated by: the scores will be too good"
+    return [
+        Problem(str(sample.path), "", text, False, "picture twice")
+        for sample in held.samples
+        if sample.path.resolve() in known
+    ]
 
 
 def join(parts: Sequence[Dataset], categories: Sequence[str] = ()) -> Dataset:
@@ -161,8 +164,10 @@ def split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return training and validation samples; whole groups (clips) stay together.
 
     Groups are drawn at random until the validation has `share` of the pictures. Raises ValueError
-    where there is only one picture.
+    where there are fewer than two pictures.
     """
+    if len(data.samples) < 2:
+        raise ValueError("too few pictures to hold some back for validation")
     groups = _groups(data.samples, share)
     names = list(groups)
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -176,7 +181,7 @@ def split(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
             held.update(group)
     if not held:
         held.update(sorted(groups.values(), key=len)[0])
-    if not held or len(held) == len(data.samples):
+    if len(held) == len(data.samples):
         raise ValueError("too few pictures to hold some back for validation")
 
     def part(rows: Iterable[int]) -> Dataset:

@@ -13,11 +13,12 @@ from typing import Any
 from tracker.errors import ConfigError, SinkError
 from tracker.files import new_file
 from tracker.train.build import StartedModel, build_model
-from tracker.train.find import fingerprint, read_data
+from tracker.train.find import fingerprint, read_data, read_validation
 from tracker.train.loop import Hooks, Trainer, start_fabric
 from tracker.train.pictures import check_matplotlib, draw_curves, draw_sheet
+from tracker.train.problems import Problem
 from tracker.train.records import CHECKPOINT, CURVES, FILES, SETTINGS, SHEET, Epoch, Folder
-from tracker.train.samples import Dataset, Problem, join, split
+from tracker.train.samples import Dataset, join, shared, split
 from tracker.train.settings import TrainConfig, read
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Data that can be trained on, and what is wrong with the rest."""
+    """Data to train on and to validate by, and what is wrong with the rest."""
 
     config: TrainConfig
     train: Dataset
@@ -51,25 +52,42 @@ def prepare(config: TrainConfig, *, whole: bool = False) -> Prepared:
     With `whole` every picture is decoded to its end, not only its header read.
     Raises ConfigError and FormatError.
     """
+    prepared = survey(config, whole=whole)
+    check_usable(prepared)
+    return prepared
+
+
+def survey(config: TrainConfig, *, whole: bool = False) -> Prepared:
+    """Do what `prepare` does, but also return what cannot be trained on, with its problems."""
     _check_paths(config)
     pictures = Path(config.pictures) if config.pictures else None
     train, held = read_data([Path(path) for path in config.data], pictures, whole=whole)
     train = _of_categories(train, config.categories)
-    names = train.categories[1:]
     if config.val:
-        held, _ = read_data([Path(path) for path in config.val], pictures, whole=whole)
+        held = read_validation([Path(path) for path in config.val], pictures, whole=whole)
     problems = (*train.problems, *(held.problems if held else ()))
     if held is None:
         train, held = _hold_back(train, config)
     else:
-        held = join([held], names)
-    for part, purpose in ((train, "train on"), (held, "validate by")):
-        if not sum(part.counts().values()):
-            raise ConfigError(
-                f"{config.data[0]}: no picture to {purpose} has an object of the categories "
-                f"{', '.join(names)}"
-            )
-    return Prepared(config, train, held, problems)
+        held = join([held], train.categories[1:])
+        problems = (*problems, *shared(train, held))
+    return Prepared(config, train, held, tuple(dict.fromkeys(problems)))
+
+
+def check_usable(prepared: Prepared) -> None:
+    """Raise ConfigError where there is nothing to train on or to validate by."""
+    where = prepared.config.data[0]
+    names = ", ".join(prepared.train.categories[1:]) or "(there are none)"
+    if not sum(prepared.train.counts().values()):
+        raise ConfigError(
+            f"{where}: no picture to train on has an object of the categories {names}"
+        )
+    if not prepared.val.samples and not prepared.config.val:
+        raise ConfigError(f"{where}: too few pictures to hold some back for validation")
+    if not sum(prepared.val.counts().values()):
+        raise ConfigError(
+            f"{where}: no picture to validate by has an object of the categories {names}"
+        )
 
 
 def _check_paths(config: TrainConfig) -> None:
@@ -91,11 +109,11 @@ def _of_categories(data: Dataset, categories: Sequence[str]) -> Dataset:
 
 
 def _hold_back(data: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset]:
-    """Return what is left to train on and a part to validate by; raise ConfigError."""
+    """Return what is left to train on and a part to validate by, nothing where it is too little."""
     try:
         return split(data, config.val_share, config.seed)
-    except ValueError as exc:
-        raise ConfigError(f"{config.data[0]}: {exc}") from exc
+    except ValueError:
+        return data, Dataset((), data.categories)
 
 
 def train(
@@ -106,22 +124,26 @@ def train(
     replace_old: bool = False,
     skip_problems: bool = False,
     card: Mapping[str, Any] | None = None,
+    on_data: Callable[[Prepared], None] = lambda _: None,
     on_start: Callable[[Prepared, int, int], None] = lambda *_: None,
     hooks: Hooks | None = None,
 ) -> TrainingResult:
     """Train a model into a folder, or go on with the training that is there.
 
     With `resume` the settings are those of the folder; with `replace_old` too it starts over.
-    `on_start` is given the data, the steps done and the steps in all; `card` is added to what the
-    model's file says of itself. Raises TrackerError; ConfigError that counts the problems where
-    items cannot be used and `skip_problems` is not set.
+    `on_data` is given the data as they were read, usable or not; `on_start` the data, the steps
+    done and the steps in all; `card` is added to what the model's file says of itself. Raises
+    TrackerError; ConfigError that counts the problems where items cannot be used and
+    `skip_problems` is not set.
     """
     hooks = hooks or Hooks()
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if resume:
         config = read(output / SETTINGS)
         resume = not replace_old
-    prepared = prepare(config)
+    prepared = survey(config)
+    on_data(prepared)
+    check_usable(prepared)
     if not resume and not skip_problems:
         _check_problems(prepared.problems)
     if not resume and first:
@@ -138,10 +160,8 @@ def train(
         writes=fabric.is_global_zero,
     )
     trainer = Trainer(fabric, config, started, (prepared.train, prepared.val), folder)
-    if resume and (output / CHECKPOINT).is_file():
-        trainer.restore()
-    elif resume:
-        folder.rewind(0, [])
+    if resume:
+        _go_on(trainer, folder)
     on_start(prepared, trainer.progress.step, trainer.steps)
 
     def drawn(data: Dataset, found: Mapping[int, Any]) -> None:
@@ -157,6 +177,14 @@ def train(
     return TrainingResult(
         output, finished, progress.step, progress.epochs, progress.best, progress.seconds
     )
+
+
+def _go_on(trainer: Trainer, folder: Folder) -> None:
+    """Go back to the checkpoint, or to the start where there is none yet."""
+    if (folder.path / CHECKPOINT).is_file():
+        trainer.restore()
+    else:
+        folder.rewind(0, [])
 
 
 def _check_problems(problems: Sequence[Problem]) -> None:
