@@ -10,11 +10,11 @@ import av
 from tracker.types import SourceReport
 from tracker.video import units
 from tracker.video.holes import Holes
+from tracker.video.recovery import Leading, Recovery
 
 _MOST_NAMED = 10  # losses
 _REMEMBERED = 64  # packets: more than a decoder holds back
 _BEFORE = 0.5  # a packet: where one is missing, before it
-_CYCLES = 2  # key packets without a key picture between which all of a picture is refreshed
 _NEVER_TELL_KEYS = {"cinepak", "flashsv", "flashsv2", "msrle", "msvideo1", "qtrle", "roq"}
 _NEVER_TELL_KEYS |= {"rpza", "smc", "svq1"}  # decoders; the container may
 _DEPENDS_ON_NONE = {"cfhd", "png", "apng"}  # codecs of single pictures that FFmpeg does not tell
@@ -46,11 +46,7 @@ def number_of(item: av.Packet[Any] | av.VideoFrame) -> int | None:
 
 
 class Health:
-    """Follow the packets and the pictures of one stream.
-
-    What is decoded behind damage is suspect until a key picture, or until all of a picture has
-    been refreshed; a codec whose pictures need no others has suspect ones only where damage is.
-    """
+    """Follow the packets and the pictures of one stream: what is whole, lost, or left out."""
 
     def __init__(
         self,
@@ -64,8 +60,7 @@ class Health:
 
         Where the stream `begins`, pictures that need some from before it are left out.
         """
-        codec = stream.codec_context.codec
-        name = codec.canonical_name
+        name = stream.codec_context.codec.canonical_name
         self._report, self._holes = report, holes
         # In a transport stream, and in pieces of one, a splice looks like a loss to all but the
         # decoder.
@@ -73,22 +68,24 @@ class Health:
         self._believes_flags = not (is_broadcast and name in _TELL_DAMAGE)
         self._units = units.Units(stream) if name in units.CODECS else None
         self._orders: dict[int, units.Order] = {}  # by number of packet
-        self._alone = stands_alone(stream)
         self._hides = name == "vp8"
-        self._keys: deque[int] = deque(maxlen=_REMEMBERED)  # numbers of key packets
         self._times: deque[float] = deque(maxlen=_REMEMBERED)  # s, of packets that are to show
-        self._tells_keys = False  # the decoder, not only the container
         self._packets = 0
         self._shown = -1  # number of the packet decoded last of those whose picture came
-        self._damages: list[float] = []  # numbers of packets behind which no picture has come yet
-        self._worst = -1.0  # number of the latest damage that pictures have reached
-        self._claims_differ = False  # else a container calls all packets keys
-        self._cycles = 0
-        self._begins = begins
-        self._first_key: tuple[int, int] | None = None  # number and time
-        self._leading: set[int] = set()  # numbers of packets that may need what is not there
+        self._leading = Leading(begins=begins)
+        self._recovery = Recovery(
+            alone=stands_alone(stream), suspect=name not in units.CODECS | _NEVER_TELL_KEYS
+        )
         self.left_out = 0  # packets whose pictures are not to be seen
-        self.suspect = name not in units.CODECS | _NEVER_TELL_KEYS  # until a key says so
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the latest picture was suspect."""
+        return self._recovery.suspect
+
+    @suspect.setter
+    def suspect(self, is_suspect: bool) -> None:
+        self._recovery.suspect = is_suspect
 
     def take(self, packet: av.Packet[Any]) -> bool:
         """Take in the next packet; return whether a picture is to come of it.
@@ -97,13 +94,12 @@ class Health:
         """
         if not packet.size:
             return False
-        packet.opaque = _Number(self._packets)
-        if packet.is_keyframe:
-            self._keys.append(self._packets)
-        self._claims_differ |= not packet.is_keyframe
-        if (packet.is_corrupt and self._believes_flags) or self._look_into(packet):
-            self._damages.append(self._packets)
+        number = self._packets
         self._packets += 1
+        packet.opaque = _Number(number)
+        self._recovery.take(number, is_key=packet.is_keyframe)
+        if self._is_damaged(packet, number):
+            self._recovery.damage(number)
         if packet.is_discard or (self._hides and not _vp8_is_shown(packet)):
             self.left_out += 1
             self.suspect &= not packet.is_keyframe  # those behind it can be decoded
@@ -111,33 +107,13 @@ class Health:
         if packet.pts is not None and packet.time_base:
             self._times.append(float(packet.pts * packet.time_base))
         if not self._units:
-            self._look_for_lost_packets(packet)
-        self._follow_beginning(packet, self._packets - 1)
+            self._look_for_lost_packets(packet, number)
+        self._leading.take(number, packet.pts, is_key=packet.is_keyframe)
         return True
-
-    def _follow_beginning(self, packet: av.Packet[Any], number: int) -> None:
-        """Remember the packets that follow the first key packet but are shown before it.
-
-        In an open group of pictures they need some that lay before the place of a cut.
-        """
-        if not self._begins or packet.pts is None:
-            return
-        if self._first_key is None:
-            self._first_key = (number, packet.pts) if packet.is_keyframe else None
-        elif packet.is_keyframe:
-            self._begins = False
-        elif packet.pts < self._first_key[1]:
-            self._leading.add(number)
-
-    def _leave_out_leading(self) -> None:
-        """Take those of which no picture came for left out on purpose: no player shows them."""
-        self.left_out += len(self._leading)
-        self._report.packets -= len(self._leading)
-        self._leading.clear()
 
     def lost(self, packet: av.Packet[Any]) -> None:
         """Note that a packet could not be decoded: the latest, or one of those before it."""
-        self._damages.append(self._shown + 1)
+        self._recovery.damage(self._shown + 1)
         self._report.bad_packets += 1
         if packet.pts is not None and packet.time_base:
             self._name(f"the picture at {float(packet.pts * packet.time_base):.2f} s is lost")
@@ -146,7 +122,7 @@ class Health:
         """Take in a picture as it comes of the decoder; others may be shown before it."""
         number = number_of(picture)
         if picture.is_corrupt and number is not None:
-            self._damages.append(number)
+            self._recovery.damage(number)
 
     def is_suspect(self, picture: av.VideoFrame) -> bool:
         """Take in the next picture that is shown."""
@@ -154,49 +130,31 @@ class Health:
         if number is None:
             number = self._packets
         self._shown = max(self._shown, number)
-        if number in self._leading:
-            self._leading.remove(number)
-        elif self._leading:
-            self._leave_out_leading()
+        left_out = self._leading.left_out(number)
+        self.left_out += left_out
+        self._report.packets -= left_out
         if self._units:
             self._look_for_hole(picture, number)
-        self._tells_keys |= picture.key_frame
-        claimed = number in self._keys
-        self._cycles += claimed and self._claims_differ and not picture.key_frame
-        is_key = picture.key_frame or (claimed and not self._tells_keys)
-        reached = [damage for damage in self._damages if damage <= number]
-        if reached:
-            self._damages = [damage for damage in self._damages if damage > number]
-            self._cycles, self._worst = 0, max(reached)
-        if self._worst == number:
-            self.suspect = True
-        elif (is_key and number > self._worst) or self._alone or self._cycles >= _CYCLES:
-            self.suspect = False
-        elif reached:
-            self.suspect = True
-        return self.suspect
+        return self._recovery.is_suspect(number, is_key=picture.key_frame)
 
-    def _look_into(self, packet: av.Packet[Any]) -> bool:
-        """Read the units of a packet, if it has some; return whether they are damaged."""
+    def _is_damaged(self, packet: av.Packet[Any], number: int) -> bool:
+        """Whether a packet is said, or seen by its units, to be damaged."""
+        said = packet.is_corrupt and self._believes_flags
         if self._units is None:
-            return False
+            return said
         if order := self._units.order(packet):
-            self._orders[self._packets] = order
-            self._orders.pop(self._packets - _REMEMBERED, None)
-        return self._units.has_illegal_zeros(packet)
+            self._orders[number] = order
+            self._orders.pop(number - _REMEMBERED, None)
+        return said or self._units.has_illegal_zeros(packet)
 
-    def _look_for_lost_packets(self, packet: av.Packet[Any]) -> None:
+    def _look_for_lost_packets(self, packet: av.Packet[Any], number: int) -> None:
         """Note what is missing right before a packet, in the order of decoding."""
         if self._holes is None or packet.dts is None or not packet.time_base:
             return
         time = float(packet.dts * packet.time_base)
         if lost := self._holes.before(time, None):
-            self._damages.append(self._packets - 1 - _BEFORE)
+            self._recovery.damage(number - _BEFORE)
             self._miss(lost, time)
-
-    def _miss(self, lost: int, time: float) -> None:
-        self._report.missing += lost
-        self._name(f"{lost} missing before the picture at {time:.2f} s")
 
     def _look_for_hole(self, picture: av.VideoFrame, number: int) -> None:
         """Note what is missing right before a picture, and that this one may need it."""
@@ -207,11 +165,15 @@ class Health:
         lost = self._holes.before(end, self._orders.get(number))
         if not lost or start is None:
             return
-        self._damages.append(number - _BEFORE)
+        self._recovery.damage(number - _BEFORE)
         # Those whose packets were there are counted by them.
         lost -= sum(start < time < end for time in self._times)
         if lost > 0:
             self._miss(lost, end)
+
+    def _miss(self, lost: int, time: float) -> None:
+        self._report.missing += lost
+        self._name(f"{lost} missing before the picture at {time:.2f} s")
 
     def _name(self, loss: str) -> None:
         """Note where something was lost, for the first few losses."""

@@ -43,13 +43,13 @@ class ImageSequence:
         self._pages: tuple[Path, Pages] | None = None  # that are open
         self._rate = Fraction(config.fps or _USUAL_FPS).limit_denominator(1000)
         self._notes: list[str] = []
-        self._remarks: tuple[str, ...] = ()  # on the first image
+        self._said: tuple[str, ...] = ()  # on the first image
         self._stills = self._list(place)
         self.report = SourceReport(declared_frames=len(self._stills), notes=self._notes)
         width, height = self._first_size()
         self.close()
         count = len(self._stills)
-        self.info = StreamInfo(width, height, self._rate, count, remarks=self._remarks)
+        self.info = StreamInfo(width, height, self._rate, count, remarks=self._said)
 
     def frames(
         self, wanted: Wanted, finished: Wanted, mark: SourceMark | None = None
@@ -175,7 +175,7 @@ class ImageSequence:
         except SourceError as exc:
             self._trouble = self._trouble or str(exc)
             return None
-        self._remarks = self._remarks or file.info.remarks
+        self._said = self._said or file.info.remarks
         return (frame.image, frame.suspect) if frame else None
 
     def _open(self, path: Path) -> Pages | None:
