@@ -312,3 +312,14 @@ def test_malformed_saved_detections(tmp_path, line, said):
     (tmp_path / "a.jsonl").write_text(f"{head}\n{line}\n")
     with pytest.raises(FormatError, match=said):
         list(read(tmp_path / "a.jsonl").frames)
+
+
+def test_frames_may_count_from_another_number(tmp_path):
+    text = "".join(f"{{}},-1,{10 + k},20,30,60,0.9\n" for k in range(6))
+    path, out = tmp_path / "det.txt", tmp_path / "out.jsonl"
+    path.write_text(text.format(*range(6)))
+    result = associate(path, "-o", out, "--fps", 5)
+    assert result.exit_code != 0
+    assert "--shift 1 where they count from 0" in str(result.exception)
+    assert associate(path, "-o", out, "--fps", 5, "--shift", 1).exit_code == 0
+    assert [frame.index for frame in frames_of("jsonl", out)] == list(range(6))

@@ -15,7 +15,7 @@ from rich.console import Console
 from tracker.associate.history import History
 from tracker.associate.mask_tracker import MaskTracker
 from tracker.associate.saved import associate as link
-from tracker.cli.options import find_config, parse_size, split_names, split_numbers
+from tracker.cli.options import Shift, find_config, parse_size, split_names, split_numbers
 from tracker.config import load_config
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, get_format
@@ -74,6 +74,7 @@ def associate(
             metavar="WIDTHxHEIGHT",
         ),
     ] = None,
+    shift: Shift = None,
     labels: Annotated[
         str | None, typer.Option(help="Class numbers to keep, as 1,3. \\[default: all]")
     ] = None,
@@ -108,7 +109,7 @@ def associate(
     resolved = load_config(find_config(config), settings or ())
     if to is not None and to not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
-    log = _read(detections, fps, score_range, labels)
+    log = _read(detections, fps, score_range, labels, shift)
     tracker = MaskTracker(resolved.tracker)
     history = History(resolved.refine) if refine else None
     tracks = link(log, tracker, history)
@@ -147,11 +148,11 @@ def associate(
 
 
 def _read(
-    path: Path, fps: float | None, score_range: str | None, labels: str | None
+    path: Path, fps: float | None, score_range: str | None, labels: str | None, shift: int | None
 ) -> DetectionLog:
     """Read detections, of the named classes alone."""
     wanted = split_numbers(labels, "--labels")
-    log = read(path, fps, _range(score_range))
+    log = read(path, fps, _range(score_range), shift or 0)
     if not wanted:
         return log
     return replace(log, frames=(frame.only(wanted) for frame in log.frames))

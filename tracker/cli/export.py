@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli.options import parse_size, split_names
+from tracker.cli.options import Shift, parse_size, split_names
 from tracker.config import parse_stride
 from tracker.errors import ConfigError
 from tracker.formats import FORMATS, TIMELESS, USUAL_FPS, get_format, is_log, open_log
@@ -58,13 +58,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    shift: Annotated[
-        int | None,
-        typer.Option(
-            help="Added to the frames' numbers in text: 1 for MOTChallenge text that counts from "
-            "0, -1 for MOTS text that counts from 1."
-        ),
-    ] = None,
+    shift: Shift = None,
     frames: Annotated[
         bool,
         typer.Option(

@@ -31,6 +31,14 @@ Start = Annotated[
     str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
 ]
 
+Shift = Annotated[
+    int | None,
+    typer.Option(
+        help="Added to the frames' numbers in text: 1 for MOTChallenge text that counts from 0, -1 "
+        "for MOTS text that counts from 1."
+    ),
+]
+
 
 def given(**options: Any) -> list[tuple[str, Any]]:
     """Return options as overrides of the settings section__key, but for those not given."""

@@ -71,6 +71,7 @@ class _Reader:
     fps: float | None
     lowest: float  # score that means 0
     highest: float  # score that means 1
+    shift: int  # added to the numbers of the frames of text
 
     def score(self, text: Any) -> float:
         """Return a score in the range of the settings."""
@@ -117,15 +118,18 @@ def frame_line(frame: LoggedDetections, info: LogInfo) -> str:
 
 
 def read(
-    path: Path, fps: float | None = None, score_range: tuple[float, float] = (0.0, 1.0)
+    path: Path,
+    fps: float | None = None,
+    score_range: tuple[float, float] = (0.0, 1.0),
+    shift: int = 0,
 ) -> DetectionLog:
     """Read saved detections of any of the formats; what it is, its content tells.
 
     `fps` gives times to the formats that know none. `score_range` are the scores that mean 0 and
-    1, for detectors that count otherwise. Raises FormatError that names file and line, also where
+    1, for detectors that count otherwise; `shift` is added to the numbers of text's frames. Raises FormatError that names file and line, also where
     `fps` is needed and missing.
     """
-    reader = _Reader(path, fps, *score_range)
+    reader = _Reader(path, fps, *score_range, shift)
     head = _head(path)
     first_line = head.partition("\n")[0]
     if head.startswith("{") and '"format"' in first_line:
@@ -171,7 +175,7 @@ def _head(path: Path) -> str:
 
 def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, line in mot.read_objects(reader.path):
+    for number, line in mot.read_objects(reader.path, reader.shift):
         try:
             if line.fields < 7:
                 raise ValueError(f"must be frame,id,x,y,w,h,score, got {line.fields} fields")
@@ -196,7 +200,7 @@ def _from_mots(reader: _Reader) -> dict[int, list[_Found]]:
             frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
             rle = {"size": [height, width], "counts": fields[9]}
             one = _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
-            found[_checked(frame)].append(one)
+            found[_checked(frame + reader.shift)].append(one)
         except (ValueError, OverflowError) as exc:
             raise FormatError(f"{reader.path}:{number}: {exc}") from exc
     return found
