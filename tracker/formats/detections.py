@@ -126,8 +126,8 @@ def read(
     """Read saved detections of any of the formats; what it is, its content tells.
 
     `fps` gives times to the formats that know none. `score_range` are the scores that mean 0 and
-    1, for detectors that count otherwise; `shift` is added to the numbers of text's frames. Raises FormatError that names file and line, also where
-    `fps` is needed and missing.
+    1, for detectors that count otherwise; `shift` is added to the numbers of the frames of text.
+    Raises FormatError that names file and line, also where `fps` is needed and missing.
     """
     reader = _Reader(path, fps, *score_range, shift)
     head = _head(path)
