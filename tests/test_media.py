@@ -1,12 +1,14 @@
 """One rule each: which stream, what opens, what is lost; the same for a file, a URL and a pipe."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
 import threading
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
 import av
 import numpy as np
@@ -204,8 +206,6 @@ def test_tags_need_not_be_utf8(tmp_path, serve, where):
 
 def cover():
     image = Image.fromarray(np.full((50, 50, 3), 200, np.uint8))
-    from io import BytesIO
-
     file = BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -392,6 +392,33 @@ def test_an_unfinished_recording_is_said_to_be_one(tmp_path):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(SourceError, match="its index, moov, is missing: the recording was not"):
         open_source(path)
+
+
+def test_a_pipe_with_a_name_is_told_how_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "x.mkv")
+    with pytest.raises(SourceError, match=r"a pipe is read by `cat .*x.mkv \| tracker run -`"):
+        open_source(tmp_path / "x.mkv")
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi", "mov"])
+def test_pictures_of_a_video_may_carry_exif(tmp_path, suffix):
+    """Side data that PyAV has no name for is no reason to stop."""
+    path = tmp_path / f"x.{suffix}"
+    exif = Image.Exif()
+    exif[0x10F] = "Maker"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        for number in range(5):
+            picture = BytesIO()
+            Image.fromarray(grey(number)).save(picture, "JPEG", exif=exif)
+            packet = av.Packet(picture.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.is_keyframe, packet.stream = Fraction(1, RATE), True, stream
+            output.mux(packet)
+    frames, source = read(path)
+    assert numbers(frames) == list(range(5))
+    assert source.report.complete, source.report
 
 
 # ---- colours and formats ------------------------------------------------------------------------

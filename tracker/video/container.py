@@ -238,7 +238,9 @@ def _check_file(path: Path, name: str) -> None:
     except OSError as exc:
         raise SourceError(f"{name}: {reason(exc)}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{name}: is not a regular file")
+        raise SourceError(
+            f"{name}: is not a regular file; a pipe is read by `cat {name} | tracker run -`"
+        )
     if not status.st_size:
         raise SourceError(f"{name}: the file is empty (0 bytes)")
 
