@@ -845,7 +845,7 @@ NOTHING_LEFT = [
 
 @pytest.mark.parametrize("options", [(), ("--check",)], ids=["train", "check"])
 @pytest.mark.parametrize(
-    ("change", "line", "remedy"), NOTHING_LEFT, ids=lambda v: getattr(v, "__name__", v[:30])
+    ("change", "line", "remedy"), NOTHING_LEFT, ids=[case[0].__name__ for case in NOTHING_LEFT]
 )
 def test_what_was_found_is_told_where_nothing_is_left(
     tmp_path, tracker, change, line, remedy, options

@@ -31,7 +31,9 @@ class Pages:
         except UnidentifiedImageError:
             raise SourceError(f"{path}: is no picture of a kind that is read here") from None
         except Pillow.DecompressionBombError:
-            raise SourceError(f"{path}: is larger than any picture that is read here") from None
+            raise SourceError(
+                f"{path}: its picture is larger than source.max_pixels ({max_pixels}) allows"
+            ) from None
         except (OSError, ValueError, SyntaxError, MemoryError) as exc:
             raise SourceError(f"{path}: cannot be read as a picture ({exc})") from None
         width, height = self._file.size
