@@ -1,10 +1,12 @@
 """Still pictures as disks hold them: every kind, upright, in the right depth, or left out aloud."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tracker.config import SourceConfig
 from tracker.errors import SourceError
@@ -284,3 +286,50 @@ def test_no_file_stays_open(tmp_path):
         next(frames)
         source.close()  # an open file would be a ResourceWarning, which is an error here
         frames.close()
+
+
+def test_a_picture_with_a_colour_profile_is_read(tmp_path):
+    """In a process of its own: PyAV's side data of such a PNG ends in a crash."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for suffix in ("png", "jpg", "webp", "tif"):
+        picture().save(tmp_path / f"a.{suffix}", icc_profile=profile)
+    script = (
+        "import gc, sys\n"
+        "from tracker.video.source import open_source\n"
+        "frames = [f for place in sys.argv[1:] for f in open_source(place)]\n"
+        "gc.collect()\n"
+        "print(len(frames))\n"
+    )
+    places = [str(tmp_path), *map(str, sorted(tmp_path.iterdir()))]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *places], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "8"), done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif", "avif"])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 0.95])
+def test_cut_animations_and_pages_give_what_they_have(tmp_path, suffix, share):
+    path = tmp_path / f"x.{suffix}"
+    pictures = [picture(4 * k) for k in range(8)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    picture().save(tmp_path / "y.jpg")
+    try:
+        frames, report = read(path)
+    except SourceError:
+        frames, report = [], None
+    assert len(frames) <= 8
+    assert report is None or not report.complete
+    frames, report = read(tmp_path)  # whatever it is, the rest of the folder is read
+    assert differs(frames[-1], picture()) < 4
+
+
+def test_a_still_gif_that_is_cut_is_told(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
+    for name in "ab":
+        Image.fromarray(noise).save(tmp_path / f"{name}.gif")
+    data = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(data[: len(data) * 6 // 10])
+    _, report = read(tmp_path)
+    assert not report.complete

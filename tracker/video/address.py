@@ -59,8 +59,11 @@ def to_address(uri: str, environment: Mapping[str, str] | None = None) -> str:
     early is written as %XX. Raises SourceError for a variable that is not there.
     """
     scheme, user, rest = _split(uri)
-    if user is None or not scheme:
+    scheme = scheme.lower()  # which is all that FFmpeg knows
+    if not scheme:
         return uri
+    if user is None:
+        return f"{scheme}://{rest}"
     known = os.environ if environment is None else environment
 
     parts = _VARIABLE.split(user)  # plain text and names of variables, by turns

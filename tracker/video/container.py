@@ -36,7 +36,9 @@ _FILES = (
 # What an address may give besides: playlists, cameras, and what the segments of a playlist hold.
 _STREAMS = "hls,dash,mpjpeg,rtsp,rtp,sdp,mpegtsraw,aac,ac3,eac3,mp3,webvtt"
 _PLAYLISTS = {"hls", "dash"}  # of which each stream may be the same pictures at another size
-_SEGMENTED = {*_PLAYLISTS, "mpegts", "mpeg", "rtsp", "rtp"}  # whose clock may leap
+# Whose clock may leap: in pieces that were put together, or at a camera that starts anew.
+_SEGMENTED = {*_PLAYLISTS, "mpegts", "mpeg", "rtsp", "rtp"}
+_FINITE = {"image2", "gif", "apng", "avi", "yuv4mpegpipe", "mov"}  # by their nature
 _ENDLESS = {"hls", "dash", "mpjpeg", "rtsp", "rtp", "sdp"}  # where no length is declared
 _NO_VIDEO = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 _FOUND_NOTHING = 1 << 15  # bytes: fewer than FFmpeg reads before it asks to be called again
@@ -81,6 +83,7 @@ def open_container(
         given["protocol_whitelist"] = "file"
     elif isinstance(place, str):
         given["format_whitelist"] = f"{_FILES},{_STREAMS}"
+        given |= {"extension_picky": "0", "allowed_extensions": "ALL"}  # of the pieces of a list
     if "format" in arguments:  # a device
         del given["format_whitelist"]
     opened = av.open(target, options=given, timeout=timeout, metadata_errors="replace", **arguments)
@@ -171,7 +174,7 @@ def is_any(container: Container, formats: set[str]) -> bool:
 
 def has_end(container: Container, *, over_http: bool) -> bool:
     """Whether what an address gives ends by itself: it declares a duration or its size in bytes."""
-    if container.duration:
+    if container.duration or is_any(container, _FINITE) or container.format.name.endswith("_pipe"):
         return True
     return over_http and not is_any(container, _ENDLESS) and container.size > 0
 

@@ -196,7 +196,7 @@ class VideoFile:
         """Return what is claimed, and what the first picture shows to be true."""
         assert shown is not None  # the head ends with a picture
         first, stream = shown.picture, self.stream
-        turned = is_turned(first)
+        turned = is_turned(self._maker.matrix(first))
         aspect = Fraction(stream.sample_aspect_ratio or 0) or Fraction(1)
         audio, note = None, ""
         if self.container.streams.audio and isinstance(self.path, Path | str):

@@ -14,7 +14,7 @@ from tracker.types import Frame, Image, SourceReport, StreamInfo
 from tracker.video.file import VideoFile
 from tracker.video.listing import find_images, no_images
 from tracker.video.picture import Wanted, checksum, report_state, restore_report
-from tracker.video.stills import Pages, may_hold_several
+from tracker.video.stills import Pages, is_animated_avif, may_hold_several
 
 _USUAL_FPS = 10.0
 
@@ -128,6 +128,10 @@ class ImageSequence:
             if pages and pages.is_animation and Path(place).is_file():
                 return self._animation(path, pages)
             count = pages.count if pages else 1
+            if pages and pages.is_cut:
+                self._notes.append(f"{path.name}: is cut off behind picture {count}")
+            elif not pages and is_animated_avif(path):
+                self._notes.append(f"{path.name}: only its first picture can be read")
             if pages and pages.is_animation:
                 self._notes.append(f"{path.name}: all but the first of {count} pictures left out")
                 count = 1
@@ -137,6 +141,8 @@ class ImageSequence:
 
     def _animation(self, path: Path, pages: Pages) -> list[_Still]:
         """Return the pictures of an animation at their own times, and take its rate."""
+        if pages.is_cut:
+            self._notes.append(f"{path.name}: is cut off behind picture {pages.count}")
         times = pages.times()
         mean = Fraction(times[-1]).limit_denominator(1000) / (pages.count - 1)
         self._rate = 1 / mean

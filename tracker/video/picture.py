@@ -17,13 +17,17 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from tracker.snapshot import ClockState
 from tracker.types import Frame, Image, SourceReport
 
+Matrix = tuple[int, int, int, int]  # a, b, c, d of x' = a x + c y, y' = b x + d y
 Wanted = Callable[[int, float], bool]  # of a frame: its index and its time, s
 _SLOWEST, _LIKELY, _FASTEST = Fraction(1, 10), 300, 1000  # frames/s
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
+_MOST_IN_DISORDER = 16  # pictures that a decoder holds back (H.264, A.3.1)
 _LONGEST_GAP_S = 600.0  # where clocks may leap, a step further forward is one and no pause
-_HD_SIDE = 1280  # px: from so long a side on untagged colours are those of HD
+_HD_WIDTH, _HD_HEIGHT = 1280, 720  # px: from either on untagged colours are those of HD
 _UNTAGGED = 2  # the code of ITU-T H.273 for colours of which nothing is said
+# Whose side data PyAV 18 may not be asked for: it frees the name of an ICC profile twice.
+_PNG = {"png", "apng"}
 _JPEG = {"mjpeg", "mjpegb", "jpegls", "ljpeg", "webp"}  # whose colours are BT.601 at any size
 
 
@@ -41,10 +45,11 @@ Type._missing_ = classmethod(_without_a_name)  # type: ignore[assignment]
 class Clock:
     """Turns container times into seconds from the first frame that never run backwards."""
 
-    def __init__(self, rate: Fraction, report: SourceReport, *, leaps: bool = False) -> None:
-        """Begin; where the clock `leaps`, a very long step forward is no pause."""
+    def __init__(self, rate: Fraction, report: SourceReport, *, leaps: bool = True) -> None:
+        """Begin; where the clock `leaps`, a step back or a very long one forward is a leap."""
         self.step = float(1 / rate)
         self._longest = _LONGEST_GAP_S if leaps else float("inf")
+        self._leaps, self._behind = leaps, 0  # pictures in a row that are behind
         self.last: float | None = None
         self._offset: float | None = None
         self._report = report
@@ -56,6 +61,15 @@ class Clock:
     def restore(self, state: ClockState) -> None:
         """Go on where `state` was taken."""
         self.last, self._offset = state.last, state.offset
+
+    def _is_disorder(self, back: float) -> bool:
+        """Whether a step back of so many seconds is that of a picture in the wrong place.
+
+        It is another clock where clocks may leap, and where all pictures from there on are behind.
+        """
+        self._behind = self._behind + 1 if back > 0 else 0
+        most = _SMALL_STEP_BACK_S if self._leaps else float("inf")
+        return 0 < back < most and self._behind <= _MOST_IN_DISORDER
 
     def tell(self, raw: float | None) -> float:
         """Return the time of the next frame, whose container time is `raw`."""
@@ -69,8 +83,8 @@ class Clock:
         if self._offset is None:
             self._offset = self.last + self.step - raw
         time = raw + self._offset
-        if 0 < self.last - time < _SMALL_STEP_BACK_S:
-            time = self.last  # two pictures in the wrong order, not another clock
+        if self._is_disorder(self.last - time):
+            return self.last
         if time < self.last - 1e-6 or time - self.last > self._longest:
             self._report.clock_jumps += 1
             self._offset += self.last + self.step - time
@@ -100,7 +114,9 @@ class FrameMaker:
     def __init__(self, report: SourceReport, stream: av.VideoStream) -> None:
         self._report = report
         self._reformatter = VideoReformatter()
-        self._is_jpeg = stream.codec_context.codec.canonical_name in _JPEG
+        name = stream.codec_context.codec.canonical_name
+        self._is_jpeg = name in _JPEG
+        self._is_png = name in _PNG
         self.size: tuple[int, int] | None = None  # px, as stored, of the latest picture
 
     def make(
@@ -122,7 +138,11 @@ class FrameMaker:
 
     def convert(self, picture: av.VideoFrame) -> Image:
         """Return the upright picture in RGB."""
-        return upright(picture, self._reformatter, is_jpeg=self._is_jpeg)
+        return upright(picture, self._reformatter, self.matrix(picture), is_jpeg=self._is_jpeg)
+
+    def matrix(self, picture: av.VideoFrame) -> Matrix:
+        """Return how a picture is to be turned and mirrored."""
+        return _turn_by(picture.rotation) if self._is_png else _display_matrix(picture)
 
 
 def checksum(image: Image) -> int:
@@ -131,7 +151,7 @@ def checksum(image: Image) -> int:
 
 
 def upright(
-    picture: av.VideoFrame, reformatter: VideoReformatter, *, is_jpeg: bool = False
+    picture: av.VideoFrame, reformatter: VideoReformatter, matrix: Matrix, *, is_jpeg: bool = False
 ) -> Image:
     """Convert to RGB, then turn and mirror as the display matrix asks, by quarter turns.
 
@@ -139,25 +159,31 @@ def upright(
     JPEG, by BT.601.
     """
     untagged = picture.colorspace == _UNTAGGED and not is_jpeg
-    is_hd = max(picture.width, picture.height) >= _HD_SIDE
+    is_hd = picture.width >= _HD_WIDTH or picture.height >= _HD_HEIGHT
     source = Colorspace.ITU709 if untagged and is_hd else None
     converted = reformatter.reformat(picture, format="rgb24", src_colorspace=source)
     image: Image = converted.to_ndarray()  # type: ignore[assignment]
-    a, b, c, d = _display_matrix(picture)
-    if is_turned(picture):
+    a, b, c, d = matrix
+    if is_turned(matrix):
         image, flip_x, flip_y = image.transpose(1, 0, 2), c < 0, b < 0
     else:
         flip_x, flip_y = a < 0, d < 0
     return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
 
-def is_turned(picture: av.VideoFrame) -> bool:
+def is_turned(matrix: Matrix) -> bool:
     """Whether the upright picture has width and height exchanged."""
-    a, b, c, d = _display_matrix(picture)
+    a, b, c, d = matrix
     return abs(a) + abs(d) < abs(b) + abs(c)
 
 
-def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
+def _turn_by(degrees: float) -> Matrix:
+    """Return the matrix of a turn to the left by quarters, as PyAV tells it."""
+    quarters = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+    return quarters.get(int(degrees) % 360, quarters[0])
+
+
+def _display_matrix(picture: av.VideoFrame) -> Matrix:
     """Return a, b, c, d of x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2), 16.16 fixed."""
     side_data: Any = picture.side_data  # iterates over its values
     for data in side_data:
