@@ -58,7 +58,12 @@ FAMILIES = {  # encoder, pixels, options, size where only some are allowed
     "flash screen": ("flashsv", "bgr24", {}, None),
     "video 1": ("msvideo1", "rgb555le", {}, None),
 }
-FORMATS = {"mkv": "matroska", "ts": "mpegts"}  # FFmpeg's names, where the suffix is another
+FAMILIES["raw"] = ("wrapped_avframe", "yuv420p", {}, None)  # which only cuts can damage
+FORMATS = {
+    "mkv": "matroska",
+    "ts": "mpegts",
+    "y4m": "yuv4mpegpipe",
+}  # FFmpeg's names, where the suffix is another
 TABLE = {
     "h264": "mp4 mov mkv avi ts flv asf",
     "h264 without B": "mp4 mkv avi ts flv asf",
@@ -87,7 +92,15 @@ TABLE = {
 PAIRS = [(family, suffix) for family, suffixes in TABLE.items() for suffix in suffixes.split()]
 # No decoder can tell a flipped byte of these: nothing in the stream could contradict it.
 NO_REDUNDANCY = {"vp8 alternate references", "vp9", "av1", "cineform", "animation", "ffv1", "dv"}
-NO_REDUNDANCY |= {"huffyuv", "h264 intra refresh", "sorenson", "video 1", "mjpeg", "flash screen"}
+NO_REDUNDANCY |= {
+    "hevc",
+    "huffyuv",
+    "h264 intra refresh",
+    "sorenson",
+    "video 1",
+    "mjpeg",
+    "flash screen",
+}
 INDEX_LAST = {"mp4", "mov", "3gp"}  # a cut takes the index along
 NO_REMUX = {"av1"}  # FFmpeg has no encoder of its name by which packets could be written again
 
@@ -116,7 +129,8 @@ def encode(path, family, *, times=range(COUNT), skipped=(), rate=RATE, late=0):
             packets += stream.encode(frame)
         packets += stream.encode(None)
         for number, packet in enumerate(packets):
-            packet.pts, packet.dts = packet.pts + late, packet.dts + late
+            shift = round(Fraction(late, rate) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
             if number not in skipped:
                 output.mux(packet)
     return path
@@ -301,6 +315,57 @@ def test_two_videos_do_not_mix_their_packets(tmp_path):
             assert not next(reader).suspect
     assert all(next(reader, None) is None for reader in readers)
     assert all(source.report.complete for source in sources)
+
+
+@pytest.mark.parametrize("hit", [2, 3, 10, 17, 20, 28])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_wherever_a_packet_is_lost_it_is_told(tmp_path, suffix, hit):
+    """Near the start, a key, one that is shown behind pictures that are made of it."""
+    path = encode(tmp_path / f"whole.{suffix}", "h264")
+    whole = check_healthy(path)
+    lost = copy(path, tmp_path / f"lost.{suffix}", lambda n, data: None if n == hit else data)
+    shown, report = read(lost)
+    assert not report.complete
+    assert silent(shown, whole) == []
+    assert max(whole) - 1.5 / RATE < max(shown) <= max(whole)  # no clock is led astray
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "flv"])
+@pytest.mark.parametrize("pause", [0.7, 2.0, 4.0, 60.0])
+def test_a_camera_that_waits_begins_anew_with_a_key(tmp_path, suffix, pause):
+    ticks = [k + (k >= GROUP) * round(pause * RATE) for k in range(COUNT)]
+    shown, report = read(encode(tmp_path / f"x.{suffix}", "h264 without B", times=ticks))
+    assert len(shown) == COUNT
+    assert report.complete, report
+
+
+@pytest.mark.parametrize(
+    ("family", "suffix"),
+    [("h264", "mkv"), ("h264", "flv"), ("mpeg4", "ts"), ("wmv2", "asf"), ("vp9", "webm")],
+)
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_wherever_a_file_is_cut_off_it_is_told(tmp_path, family, suffix, share):
+    path = encode(tmp_path / f"whole.{suffix}", family, times=range(10 * COUNT))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share) // 188 * 188 + 1])
+    _, report = read(path)
+    assert not report.complete
+
+
+def test_raw_pictures_that_are_cut_off_are_told(tmp_path):
+    path = encode(tmp_path / "whole.y4m", "raw")
+    check_healthy(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    _, report = read(path)
+    assert report.notes == ["the file ends in the middle of a packet: it was cut off"]
+
+
+def test_an_edit_list_may_cut_off_whole_groups(tmp_path):
+    path = encode(tmp_path / "trimmed.mp4", "h264 without B", late=-GROUP)
+    shown, report = read(path)
+    assert len(shown) == COUNT - GROUP
+    assert report.complete, report
 
 
 def main():

@@ -17,21 +17,18 @@ from tracker.config import SourceConfig
 from tracker.errors import SourceError
 from tracker.snapshot import SourceMark
 from tracker.types import AudioTrack, Frame, Image, SourceReport, StreamInfo
+from tracker.video.claims import Claims
 from tracker.video.container import (
     Container,
     choose_streams,
     demux,
     fault,
     has_leaps,
-    is_any,
-    is_playlist,
     no_picture,
     open_address,
     open_file,
 )
-from tracker.video.cut import ends_in_the_middle
-from tracker.video.health import Health
-from tracker.video.holes import Holes
+from tracker.video.health import Health, holes_of
 from tracker.video.picture import (
     FALLBACK_RATE,
     Clock,
@@ -71,7 +68,7 @@ class VideoFile:
         self._recent: deque[int | None] = deque(maxlen=_RECENT)  # times of packets
         self._known: SourceMark | None = None  # up to there packets come for the second time
         self._again = 0  # and so many more
-        self._sound_end = 0.0  # s, on the container's clock
+        self._broken = ""  # why a connection gives no more
         self._closing = threading.Lock()
         self.container = container or self.open_again()
         try:
@@ -208,7 +205,7 @@ class VideoFile:
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
             rate=self._rate,
-            frame_count=stream.frames or self._frames_by_duration(),
+            frame_count=self._claims.expected_frames(self._rate),
             pixel_aspect=1 / aspect if turned else aspect,
             audio=audio,
             audio_note=note,
@@ -248,13 +245,16 @@ class VideoFile:
                 head.append(shown)
                 if shown is not None:
                     return number, head
+        if self._broken:
+            raise SourceError(f"{self.name}: {self._broken}")
         raise no_picture(self.path, self.name)
 
     def _begin(self, number: int) -> None:
         """Prepare to read one stream from its beginning."""
         self._number = number
         self.stream = self._pick_stream()
-        fresh = SourceReport(declared_frames=self.stream.frames or None)
+        self._claims = Claims(self.container, self.stream)
+        fresh = SourceReport(declared_frames=self._claims.frames)
         restore_report(self.report, report_state(fresh))
         self._pictures = self.decode()
 
@@ -263,13 +263,6 @@ class VideoFile:
         assert isinstance(stream, av.VideoStream)
         prepare(stream, max_pixels=self._config.max_pixels, live=False)
         return stream
-
-    def _frames_by_duration(self) -> int | None:
-        if self._rate and self.stream.duration and self.stream.time_base:
-            return max(1, round(self.stream.duration * self.stream.time_base * self._rate))
-        if self._rate and self.container.duration:
-            return max(1, round(Fraction(self.container.duration, av.time_base) * self._rate))
-        return None
 
     # ---- decoding ---------------------------------------------------------------------------
 
@@ -288,17 +281,15 @@ class VideoFile:
                 self.report.notes.append("a new stream appeared in the middle of the file")
                 return
             except (av.error.FFmpegError, OSError) as exc:
-                if isinstance(self.path, str):
-                    why = fault(exc)
-                    break
+                if isinstance(self.path, str):  # what the decoder still holds is shown first
+                    self._broken = f"the connection broke ({fault(exc)})"
+                    return
                 self.report.notes.append(f"reading stopped: {reason(exc)}")
                 return
             if packet.stream_index == self._number:
                 yield packet
-            elif packet.pts is not None and packet.time_base:
-                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                self._sound_end = max(self._sound_end, end)
-        raise SourceError(f"{self.name}: the connection broke ({why})")
+            else:
+                self._claims.take_sound(packet)
 
     def decode(self, known: SourceMark | None = None) -> Iterator[Shown | None]:
         """Yield decoded pictures, and None for each packet that could not be decoded.
@@ -306,14 +297,8 @@ class VideoFile:
         Packets that had been read at the mark `known` have been counted before.
         """
         self._known, self._again = known, 0
-        self.health = Health(self.stream, self.report, self._holes(), begins=known is None)
+        self.health = Health(self.stream, self.report, holes_of(self.stream), begins=known is None)
         return decode(self.packets(), self.stream, self.health, self.report, self._count)
-
-    def _holes(self) -> Holes | None:
-        """Return what finds lost pictures by their times, where those can tell."""
-        if is_playlist(self.container):
-            return Holes(longest_s=float("inf"))  # whole segments may be lost
-        return Holes()
 
     def _count(self, packet: av.Packet[Any]) -> None:
         """Count a packet, once: a decoder that went back reads some of them again."""
@@ -335,26 +320,33 @@ class VideoFile:
         return len(times) - 1 - times.index(self._pts)
 
     def _compare_with_claims(self) -> None:
+        """Note what is missing of what the container declares; raise SourceError.
+
+        A connection may break behind the last picture: where nothing is missing, it has just ended.
+        """
         report, found = self.report, self._index + 1
         report.missing += max(0, report.packets - found - report.bad_packets)
         declared = (report.declared_frames or 0) - self.health.left_out
+        noted = len(report.notes)
         if declared > found:
             report.notes.append(f"{found} of {declared} declared frames were found")
         elif declared <= 0:
             self._compare_with_duration()
-        formats = set(self.container.format.name.split(","))
-        if isinstance(self.path, Path) and ends_in_the_middle(self.path, formats):
+        if isinstance(self.path, Path) and self._claims.is_cut(self.path):
             report.notes.append("the file ends in the middle of a packet: it was cut off")
+        if self._broken and (len(report.notes) > noted or not self._is_length_known):
+            raise SourceError(f"{self.name}: {self._broken}")
 
     def _compare_with_duration(self) -> None:
-        """Note where the file ends well before what it declares; sound may be longer."""
-        duration, last = self.container.duration, self._clock.last
-        if not duration or last is None or self.report.clock_jumps:
+        """Note where the file ends well before what it declares."""
+        last, step = self._clock.last, self._clock.step
+        if last is None or self.report.clock_jumps:
             return
-        start = (self.container.start_time or 0) / av.time_base
-        claimed, step = duration / av.time_base, self._clock.step
-        if is_any(self.container, {"matroska", "webm"}):
-            claimed -= start  # declared from zero, not from the first picture (RFC 9559, 5.1.2.10)
-        end = max(last + step, self._sound_end - start)
-        if end < 0.9 * claimed - step:
+        if short := self._claims.shortfall(last, step):
+            end, claimed = short
+            self.report.missing += self._claims.missing(end, claimed, step)
             self.report.notes.append(f"the video ends at {end:.1f} s of {claimed:.1f} s")
+
+    @property
+    def _is_length_known(self) -> bool:
+        return bool(self.report.declared_frames or self.container.duration)

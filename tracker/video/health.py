@@ -40,6 +40,15 @@ def stands_alone(stream: av.VideoStream) -> bool:
     return codec.intra_only or codec.canonical_name in _DEPENDS_ON_NONE
 
 
+def holes_of(stream: av.VideoStream) -> Holes:
+    """Return what finds lost pictures of a stream by their numbers and times."""
+    return Holes(
+        has_segments=stream.container.format.name in ("hls", "dash"),
+        step_s=float(1 / stream.base_rate) if stream.base_rate else None,
+        usual_count=units.usual_step(stream),
+    )
+
+
 def number_of(item: av.Packet[Any] | av.VideoFrame) -> int | None:
     """Return the number of a packet, or of the packet that a picture came of."""
     return item.opaque.value if isinstance(item.opaque, _Number) else None
@@ -144,6 +153,8 @@ class Health:
             return said
         if order := self._units.order(packet):
             self._orders[number] = order
+            if order.lacks_reference and self._holes is not None:
+                self._recovery.damage(number - _BEFORE)
             self._orders.pop(number - _REMEMBERED, None)
         return said or self._units.has_illegal_zeros(packet)
 

@@ -10,6 +10,7 @@ _USUAL = 32  # steps between pictures that tell what is usual
 _FEWEST = 4  # of them
 _REGULAR = 0.9  # share of the usual step in a stream in which a hole is a loss
 _LONGEST_HOLE_S = 5.0  # a longer one is a pause, as of a camera that waits for motion
+_FEW = 2  # pictures: a longer hole before a key is a pause, since such a camera begins with one
 
 
 class Holes:
@@ -19,8 +20,20 @@ class Holes:
     nearly all steps are the same, until a pause is seen that the numbers know of.
     """
 
-    def __init__(self, *, longest_s: float = _LONGEST_HOLE_S) -> None:
-        self._longest = longest_s
+    def __init__(
+        self,
+        *,
+        has_segments: bool = False,
+        step_s: float | None = None,
+        usual_count: int | None = None,
+    ) -> None:
+        """Begin; until a stream has shown its steps, they are taken to be those given here.
+
+        Of a stream in segments whole ones may be lost, so that no hole is too long for a loss.
+        """
+        self._longest = float("inf") if has_segments else _LONGEST_HOLE_S
+        self._most_before_key = float("inf") if has_segments else _FEW
+        self._declared_step, self._declared_count = step_s, usual_count
         self._steps: deque[float] = deque(maxlen=_USUAL)  # s
         self._counts: deque[int] = deque(maxlen=_USUAL)  # steps of the numbers
         self._order: Order | None = None  # of the latest picture
@@ -30,24 +43,42 @@ class Holes:
     def before(self, time: float, order: Order | None) -> int:
         """Return how many pictures are missing before one of this time (s) and order."""
         by_time = self._by_time(time)
-        count = self._order.steps_to(order) if self._order and order else None
-        self._order = order
-        usual = self._usual_count()
-        if count is None or usual is None:
-            if count is not None and not by_time:
-                self._counts.append(count)
+        before, self._order = self._order, order
+        if before is None or order is None:
             return 0 if self._pauses else by_time
+        count = before.steps_to(order)
+        if count is not None:
+            return self._by_numbers(count, by_time)
+        is_pause = self._pauses or by_time > self._most_before_key
+        return 0 if is_pause else by_time
+
+    # ---- by numbers -------------------------------------------------------------------------
+
+    def _by_numbers(self, count: int, by_time: int) -> int:
+        """Return how many are missing where the numbers have gone on by `count`."""
+        usual = self._usual_count()
+        is_learning = usual is None or len(self._counts) < _FEWEST
         if count == usual:
             self._pauses |= by_time > 0
-            return 0
-        if by_time and not self._pauses:
+            lost = 0
+        elif by_time and not self._pauses:
             return by_time  # so many may be lost that the numbers have begun again
-        return max(0, count // usual - 1) if count % usual == 0 else 0
+        elif is_learning or count % (usual or 1):
+            lost = 0
+        else:
+            lost = max(0, count // (usual or 1) - 1)
+        if not lost:
+            self._counts.append(count)
+        return lost
 
     def _usual_count(self) -> int | None:
         """Return the step of the numbers, where all have the same."""
+        if len(self._counts) < _FEWEST:
+            return self._declared_count
         alike = len(set(self._counts)) == 1 and self._counts[0] > 0
-        return self._counts[0] if alike and len(self._counts) >= _FEWEST else None
+        return self._counts[0] if alike else None
+
+    # ---- by times ---------------------------------------------------------------------------
 
     def _by_time(self, time: float) -> int:
         """Return how many are missing if all steps should be the same."""
@@ -66,11 +97,17 @@ class Holes:
 
     def _usual_step(self) -> float | None:
         """Return the step that nearly all have, s."""
-        if len(self._steps) < _FEWEST:
-            return None
-        [(common, _)] = Counter(round(step, 3) for step in self._steps).most_common(1)
-        alike = [step for step in self._steps if abs(step - common) <= _tolerance(common)]
-        return sum(alike) / len(alike) if len(alike) >= _REGULAR * len(self._steps) else None
+        steps = self._steps
+        if len(steps) < _FEWEST:
+            declared = self._declared_step
+            if not declared or not steps:
+                return None
+            return (
+                declared if all(abs(s - declared) <= _tolerance(declared) for s in steps) else None
+            )
+        [(common, _)] = Counter(round(step, 3) for step in steps).most_common(1)
+        alike = [step for step in steps if abs(step - common) <= _tolerance(common)]
+        return sum(alike) / len(alike) if len(alike) >= _REGULAR * len(steps) else None
 
 
 def _tolerance(step: float) -> float:

@@ -21,12 +21,18 @@ _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _ONLY_LEADING = {8, 9}  # HEVC: pictures that need some from before the key (RASL)
 
 
+def usual_step(stream: av.VideoStream) -> int | None:
+    """Return by how much most encoders of a stream's codec count from picture to picture."""
+    return {"h264": 2, "hevc": 1}.get(stream.codec_context.codec.canonical_name)
+
+
 class Order(NamedTuple):
     """Where a picture stands in the order of showing."""
 
     sequence: int  # the numbers of different ones are not comparable
     number: int
     modulus: int  # the numbers begin again here
+    lacks_reference: bool = False  # a picture that others are made of is missing before it
 
     def steps_to(self, other: Order) -> int | None:
         """Return by how much the other's number is higher; None where nothing tells."""
@@ -170,6 +176,8 @@ class _H264(_Reader):
     def __init__(self) -> None:
         super().__init__()
         self._frame_bits = self._order_bits = 0
+        self._latest_reference: int | None = None  # its number, which goes on by one
+        self._may_skip = False
         self._kind: int | None = None  # of the numbers; None where none can be told
         self._planes_apart = self._has_fields = False
 
@@ -187,14 +195,25 @@ class _H264(_Reader):
         if self._planes_apart:
             bits.take(2)
         frame = bits.take(self._frame_bits)
+        lacks = self._follow_references(frame, unit[0], is_start=is_start)
         if self._has_fields and bits.take(1):
             bits.take(1)
         if self._kind == 2:  # shown as decoded (8.2.1.3)
             is_reference = bool(unit[0] & 0x60)
-            return Order(self.sequence, 2 * frame - (not is_reference), 2 << self._frame_bits)
+            number = 2 * frame - (not is_reference)
+            return Order(self.sequence, number, 2 << self._frame_bits, lacks)
         if is_start:
             bits.golomb()
-        return Order(self.sequence, bits.take(self._order_bits), 1 << self._order_bits)
+        return Order(self.sequence, bits.take(self._order_bits), 1 << self._order_bits, lacks)
+
+    def _follow_references(self, frame: int, head: int, *, is_start: bool) -> bool:
+        """Take in a picture's frame number; return whether one before it is missing (7.4.3)."""
+        latest, size = self._latest_reference, 1 << self._frame_bits
+        if head & 0x60:
+            self._latest_reference = frame
+        if is_start or latest is None or self._may_skip:
+            return False
+        return frame not in (latest, (latest + 1) % size)
 
     def _parameters(self, bits: _Bits) -> None:
         profile = bits.take(8)
@@ -212,7 +231,7 @@ class _H264(_Reader):
             self._kind = None
             return
         bits.golomb()  # frames that are kept
-        bits.take(1)
+        self._may_skip = bool(bits.take(1))
         bits.golomb()  # width
         bits.golomb()  # height
         self._has_fields = not bits.take(1)
