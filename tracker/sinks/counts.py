@@ -43,9 +43,7 @@ class CountsSink:
     def write(self, result: FrameResult) -> None:
         """Take in one frame."""
         result = self.counting.count(result)  # once, whoever asks first
-        if self._events:
-            for event in result.events:
-                self._events.append(self._to_line(event))
+        self._append(result.events)
         self._refresh()
 
     def close(self) -> None:
@@ -54,10 +52,13 @@ class CountsSink:
             return
         self._closed = True
         has_frames = self.counting.frames > 0 and not self._abandoned
-        if self._events:
-            self._events.close(keep=has_frames)
-        if has_frames:
-            self._write_tables()
+        try:
+            self._append(self.counting.finish())
+        finally:
+            if self._events:
+                self._events.close(keep=has_frames)
+            if has_frames:
+                self._write_tables()
 
     def abandon(self) -> None:
         """Let `close` write nothing: the folder is another run's by now."""
@@ -91,6 +92,11 @@ class CountsSink:
                 for item in objects
             ],
         }
+
+    def _append(self, events: Sequence[Event]) -> None:
+        if self._events:
+            for event in events:
+                self._events.append(self._to_line(event))
 
     def _class_summary(self, objects: Sequence[SeenObject]) -> dict[str, dict[str, float]]:
         totals, classes = self.counting.totals, {}
