@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker.associate.mask_tracker import MaskTracker
-from tracker.config import CountConfig
+from tracker.config import CountConfig, load_config
 from tracker.count.lines import Line, LineCounter, resolve_lines
 from tracker.count.stage import CountStage
 from tracker.count.totals import Totals
 from tracker.errors import ConfigError
 from tracker.formats.rows import Row, to_tracks
+from tracker.runs.track import track
 from tracker.sinks.counts import CountsSink
 from tracker.types import Detections, Frame, FrameResult, Tracks
 
@@ -214,14 +215,6 @@ def test_a_line_that_cannot_count_is_refused(line):
 
 
 def test_the_table_keeps_crossings_of_a_class_that_was_voted_out(tmp_path):
-    import csv
-
-    import numpy as np
-
-    from tracker.config import CountConfig
-    from tracker.sinks.counts import CountsSink
-    from tracker.types import Detections, Frame, FrameResult
-
     config = CountConfig(lines={"door": (0, 100, 200, 100)})
     sink = CountsSink(tmp_path, ("background", "person", "car"), config)
     image = np.zeros((200, 200, 3), np.uint8)
@@ -510,6 +503,22 @@ def test_the_last_crossing_is_written_when_the_run_ends(tmp_path):
     assert json.loads((tmp_path / "counts.json").read_text())["lines"]["a"]["in"] == {"person": 1}
     (row,) = csv.DictReader((tmp_path / "counts.csv").read_text().splitlines())
     assert row["a_in"] == "1"
+
+
+def test_the_last_result_of_a_file_has_the_last_crossing(tmp_path):
+    scene = scenes.street(4.0)
+    scene.write_video(tmp_path / "street.mp4")
+    line = "count.lines.middle=[0.5,0,0.5,1]"
+
+    def results(*more):
+        config = load_config(None, [line, *more])
+        return list(track(tmp_path / "street.mp4", config, detector=scenes.SceneDetector(scene)))
+
+    first, *_ = (event for result in results() for event in result.events)
+    cut = results(f"source.end={first.frame + 1}f")
+    assert [event for result in cut for event in result.events] == [first]
+    assert cut[-1].events == (first,)
+    assert sum(one.entered + one.left for one in cut[-1].counts.lines) == 1
 
 
 # ---- the units of a line ------------------------------------------------------------------------

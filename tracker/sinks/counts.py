@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tracker.config import CountConfig
 from tracker.count.stage import CountStage
 from tracker.count.totals import SeenObject
 from tracker.files import GrowingFile, JsonObject, Refresh, new_file, write_json
+from tracker.formats.events import event_line
 from tracker.snapshot import FileState
 from tracker.types import Event, FrameResult
 
@@ -96,7 +96,7 @@ class CountsSink:
     def _append(self, events: Sequence[Event]) -> None:
         if self._events:
             for event in events:
-                self._events.append(self._to_line(event))
+                self._events.append(event_line(event, self._categories))
 
     def _class_summary(self, objects: Sequence[SeenObject]) -> dict[str, dict[str, float]]:
         totals, classes = self.counting.totals, {}
@@ -118,19 +118,6 @@ class CountsSink:
         for (line, direction, label), number in sorted(counts.items()):
             summary[line][direction][self._categories[label]] = number
         return summary
-
-    def _to_line(self, event: Event) -> str:
-        content = {
-            "event": event.kind,
-            "line": event.name,
-            "direction": event.direction,
-            "id": event.id,
-            "class": self._categories[event.label],
-            "frame": event.frame,
-            "time": round(event.time, 6),
-            "point": [round(value, 1) for value in event.point],
-        }
-        return json.dumps(content, ensure_ascii=False) + "\n"
 
     def _write_tables(self) -> None:
         self._write_table()

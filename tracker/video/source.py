@@ -40,15 +40,20 @@ def open_source(
     place = on_disk(text)
     if place is None:
         return _Clip(_at_address(text, config), config)
+    return _Clip(open_stored(place, config, name=text), config, mark)
+
+
+def open_stored(place: str, config: SourceConfig, *, name: str) -> VideoFile | ImageSequence:
+    """Open a file, or a folder or glob of images; raise SourceError."""
     path = Path(place)
     try:
         is_pattern = not path.exists() and (set("*?") & set(place) or glob.glob(place))  # noqa: PTH207
         is_images = path.is_dir() or is_pattern or is_image(path)
     except OSError as exc:
-        raise SourceError(f"{text}: {exc.strerror}") from None
+        raise SourceError(f"{name}: {exc.strerror}") from None
     if is_images and (is_pattern or path.exists()):
-        return _Clip(ImageSequence(place, config), config, mark)
-    return _Clip(VideoFile(path, name=text, config=config), config, mark)
+        return ImageSequence(place, config)
+    return VideoFile(path, name=name, config=config)
 
 
 def _at_address(uri: str, config: SourceConfig) -> VideoFile | LiveStream:
