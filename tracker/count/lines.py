@@ -69,6 +69,8 @@ class LineCounter:
         A track that the frame confirms brings its earlier boxes: who crossed before that is counted
         too, at the time of crossing.
         """
+        if not self.lines:
+            return []
         self._recent.append((frame, time))
         labels = dict(zip(tracks.ids.tolist(), tracks.labels.tolist(), strict=True))
         events: list[Event] = []

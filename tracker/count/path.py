@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from tracker.count.place import BORDER_SHARE, Size
 from tracker.types.counts import Point
@@ -28,8 +27,7 @@ class Line:
         """Return the signed distance to the infinite line, px; positive is the right side."""
         (x1, y1), (x2, y2) = self.start, self.end
         dx, dy = x2 - x1, y2 - y1
-        cross: float = dx * (point[1] - y1) - dy * (point[0] - x1)
-        return cross / float(np.hypot(dx, dy))
+        return (dx * (point[1] - y1) - dy * (point[0] - x1)) / math.hypot(dx, dy)
 
     def holds(self, point: Point, picture: Size | None = None) -> bool:
         """Whether a point of the infinite line lies between the ends.
@@ -41,7 +39,7 @@ class Line:
         along = ((point[0] - x1) * dx + (point[1] - y1) * dy) / (dx * dx + dy * dy)
         if 0.0 <= along <= 1.0 or picture is None:
             return 0.0 <= along <= 1.0
-        near = BORDER_SHARE * max(picture) / float(np.hypot(dx, dy))
+        near = BORDER_SHARE * max(picture) / math.hypot(dx, dy)
         way = 1.0 + near if along > 1.0 else -near
         return not _inside((x1 + way * dx, y1 + way * dy), picture)
 
@@ -49,7 +47,7 @@ class Line:
         """Return how far a box of this size reaches along the line's normal, px."""
         (x1, y1), (x2, y2) = self.start, self.end
         dx, dy = abs(x2 - x1), abs(y2 - y1)
-        return float((dy * width + dx * height) / np.hypot(dx, dy))
+        return (dy * width + dx * height) / math.hypot(dx, dy)
 
 
 @dataclass(frozen=True, slots=True)
