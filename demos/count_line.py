@@ -23,12 +23,15 @@ def main(video: str | None = None, seconds: float = 12.0) -> dict[str, int]:
             street.write_video(Path(video))
         info = tracker.open_source(video).info
         middle = Line("middle", (info.width / 2, 0), (info.width / 2, info.height))
+        crossings = []
         counter = tracker.LineCounter([middle], anchor="center", hysteresis=0.1)
         for result in tracker.track(video, config):
             frame = result.frame
-            for crossing in counter.update(result.tracks, frame.index, frame.time):
-                totals[crossing.direction] += 1
-                print(f"{frame.time:6.2f} s: object {crossing.id} goes {crossing.direction}")
+            crossings += counter.update(result.tracks, frame.index, frame.time)
+        crossings += counter.finish()  # those that are sure because nothing comes any more
+    for crossing in crossings:
+        totals[crossing.direction] += 1
+        print(f"{crossing.time:6.2f} s: object {crossing.id} goes {crossing.direction}")
     print(totals)
     return totals
 

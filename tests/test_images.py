@@ -333,3 +333,21 @@ def test_a_still_gif_that_is_cut_is_told(tmp_path):
     (tmp_path / "a.gif").write_bytes(data[: len(data) * 6 // 10])
     _, report = read(tmp_path)
     assert not report.complete
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("called", ["jpg", "gif", "png"])
+def test_a_video_that_is_called_a_picture_is_a_video(make_video, suffix, called):
+    path = make_video(name=f"x.{suffix}", frames=8)
+    path = path.rename(path.with_suffix(f".{called}"))
+    frames, report = read(path)
+    assert len(frames) == 8
+    assert report.complete
+
+
+def test_an_animation_may_have_any_name(tmp_path):
+    pictures = [picture(4 * k) for k in range(5)]
+    for name, kind in (("a.jpg", "GIF"), ("b.png", "WEBP"), ("c.bmp", "TIFF")):
+        path = tmp_path / name
+        pictures[0].save(path, format=kind, save_all=True, append_images=pictures[1:])
+        assert len(read(path)[0]) == 5

@@ -651,7 +651,7 @@ def test_a_damaged_checkpoint_is_one_sentence(street, broken):
         (text.replace('"wall_s":', '"wall_t":'), "is damaged; --force starts the run over"),
         (text.replace('"frames":', '"frames":1', 1), "is damaged"),
         (text[:-100], "is not valid JSON"),
-        (text.replace('"version":3', '"version":2'), "is no checkpoint of version 3"),
+        (text.replace('"version":4', '"version":2'), "is no checkpoint of version 4"),
     ):
         assert damaged != text
         point.write_text(damaged)

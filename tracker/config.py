@@ -73,6 +73,7 @@ Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Scale = Annotated[float, Field(ge=1, le=4)]
+LineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class Section(BaseModel):
@@ -125,9 +126,8 @@ class DetectorConfig(Section):
     @model_validator(mode="after")
     def _sizes_are_ordered(self) -> DetectorConfig:
         if self.min_size and self.max_size and self.min_size > self.max_size:
-            raise ValueError(
-                f"min_size ({self.min_size}) must not exceed max_size ({self.max_size})"
-            )
+            said = f"min_size ({self.min_size}) must not exceed max_size ({self.max_size})"
+            raise ValueError(said)
         return self
 
 
@@ -168,8 +168,7 @@ class TrackerConfig(Section):
     @model_validator(mode="after")
     def _scores_are_ordered(self) -> TrackerConfig:
         names = ("weak_score", "confident_score", "new_score", "instant_score")
-        values = dict(self)
-        scores = {name: values[name] for name in names}
+        scores = {name: dict(self)[name] for name in names}
         if list(scores.values()) != sorted(scores.values()):
             said = ", ".join(f"{name} {value:g}" for name, value in scores.items())
             raise ValueError(f"scores must ascend, got {said}")
@@ -196,19 +195,21 @@ class RefineConfig(Section):
 class CountConfig(Section):
     """What is counted."""
 
-    lines: dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")],
-        tuple[float, float, float, float],
-    ] = {}  # name -> x1, y1, x2, y2 in px, or fractions of the frame if all are in [0, 1]
+    # name -> x1, y1, x2, y2 in px, or fractions of the frame if all are in [0, 1]
+    lines: dict[LineName, tuple[float, float, float, float]] = {}
     anchor: Literal["center", "bottom"] = "center"  # the point of a box that must cross
     hysteresis: Fraction01 = 0.1  # how far beyond a line counts as crossed, of the box's height
     bin_s: Positive = 60.0  # width of the time bins of counts.csv
 
     @model_validator(mode="after")
-    def _lines_have_length(self) -> CountConfig:
-        for name, (x1, y1, x2, y2) in self.lines.items():
-            if (x1, y1) == (x2, y2):
+    def _lines_are_clear(self) -> CountConfig:
+        for name, points in self.lines.items():
+            if points[:2] == points[2:]:
                 raise ValueError(f"line {name!r} starts and ends at the same point")
+            parts = [f"{value:g}" for value in points if 0 < abs(value) < 1]
+            if parts and not all(0 <= value <= 1 for value in points):
+                what = f"line {name!r} mixes px and fractions of the frame ({', '.join(parts)})"
+                raise ValueError(f"{what}: give all four in px, or all four from 0 to 1")
         return self
 
 
@@ -334,9 +335,8 @@ def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> I
         if unknown:
             sentence = f"unknown key {name!r}; {_hint(parts, model)}"
         elif parts[:2] == ["count", "lines"] and len(parts) > 2:
-            rule = "needs a name of letters, digits, - and _, and four numbers x1, y1, x2, y2"
             name = ".".join(parts[:3])
-            sentence = f"{name} {rule}"
+            sentence = f"{name} needs a name of letters, digits, - and _, and x1, y1, x2, y2"
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should", "must")
             got = "" if item["type"] == "value_error" else f", got {item['input']!r:.60}"

@@ -165,6 +165,40 @@ class TotalsState(State):
     peak_in_bin: tuple[tuple[int, int], ...]  # label, number
 
 
+class ExtentState(State):
+    """An object along one axis, px; see count/place.py."""
+
+    low: float
+    high: float
+    size: float
+    usual: float
+    offset: float
+
+
+class PlaceState(State):
+    """Where one object was seen last."""
+
+    id: int
+    label: int
+    x: ExtentState
+    y: ExtentState
+    velocity: tuple[float, float] | None  # px/s
+    frame: int
+    time: float  # s
+    gap: float  # s
+    enters: bool
+
+
+class StayState(State):
+    """How long an object has been beyond a line; see count/path.py."""
+
+    met: tuple[float, float] | None
+    since: float  # s
+    share: float
+    frame: int | None
+    time: float  # s
+
+
 class PathState(State):
     """What one line knows of one object."""
 
@@ -172,8 +206,9 @@ class PathState(State):
     id: int
     side: int
     last: tuple[float, float]
-    met: tuple[float, float] | None
-    seen: float
+    start: tuple[float, float] | None
+    stay: StayState | None
+    returns: int
 
 
 class LinesState(State):
@@ -181,10 +216,11 @@ class LinesState(State):
 
     lines: tuple[tuple[str, tuple[float, float], tuple[float, float]], ...]
     counts: tuple[tuple[str, str, int, int], ...]  # line, direction, label, number
+    places: tuple[PlaceState, ...]
     paths: tuple[PathState, ...]
     next_clean_up: float
     size: tuple[int, int] | None
-    recent: tuple[int, ...]  # indices of the latest frames
+    recent: tuple[tuple[int, float], ...]  # the latest frames: index, s
 
 
 class CountState(State):

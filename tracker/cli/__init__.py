@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import associate, bench, evaluate, export, models, run, train
+from tracker.cli import associate, bench, evaluate, events, export, models, run, train
 from tracker.errors import ConfigError, TrackerError, UnexpectedError, explain, redact, trace
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "events": events.events,
     "export": export.export,
     "associate": associate.associate,
     "evaluate": evaluate.evaluate,

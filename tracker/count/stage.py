@@ -47,10 +47,19 @@ class CountStage:
         events = self.lines.update(tracks, frame.index, frame.time)
         for event in events:
             self._note(event)
-        unique = {label: number for label, number in self.totals.unique.items() if number}
-        counts = Counts(unique, self.lines.totals())
-        self._latest = replace(result, events=tuple(events), counts=counts)
+        self._latest = replace(result, events=tuple(events), counts=self._counts())
         return self._latest
+
+    def finish(self) -> tuple[Event, ...]:
+        """Take in that no frame comes any more; return the events that are sure by that."""
+        events = self.lines.finish() if self.lines else []
+        for event in events:
+            self._note(event)
+        return tuple(events)
+
+    def finished(self, last: FrameResult) -> FrameResult:
+        """Return the last result with the events that are sure by its being the last, too."""
+        return replace(last, events=(*last.events, *self.finish()), counts=self._counts())
 
     def state(self) -> CountState:
         """Return all that counting on needs."""
@@ -71,6 +80,10 @@ class CountStage:
             config = self.config
             self.lines = LineCounter([], anchor=config.anchor, hysteresis=config.hysteresis)
             self.lines.restore(state.lines)
+
+    def _counts(self) -> Counts:
+        unique = {label: number for label, number in self.totals.unique.items() if number}
+        return Counts(unique, self.lines.totals() if self.lines else ())
 
     def _note(self, event: Event) -> None:
         number = self.totals.bin_of(event.time)

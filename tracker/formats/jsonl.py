@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,13 +51,13 @@ class Line:
     content: JsonObject
 
 
-def read(path: Path) -> TrackLog:
-    """Read the header now and the frames as they are asked for.
+def read(path: Path, numbers: Container[int] | None = None) -> TrackLog:
+    """Read the header now and the frames as they are asked for; of these `numbers` alone, if given.
 
     A last line that was cut off by a crash is left out. Raises FormatError.
     """
     info, lines = read_head(path, FORMAT)
-    return TrackLog(info, _frames(path, info, lines))
+    return TrackLog(info, _frames(path, info, lines, numbers))
 
 
 def read_head(path: Path, kind: str) -> tuple[LogInfo, Iterator[tuple[int, str]]]:
@@ -145,8 +145,15 @@ def _to_json(row: Row, frame: LoggedFrame, categories: Sequence[str]) -> JsonObj
     return item
 
 
-def _frames(path: Path, info: LogInfo, lines: Iterator[tuple[int, str]]) -> Iterator[LoggedFrame]:
+def _frames(
+    path: Path,
+    info: LogInfo,
+    lines: Iterator[tuple[int, str]],
+    numbers: Container[int] | None,
+) -> Iterator[LoggedFrame]:
     for line in read_frames(path, info, lines):
+        if numbers is not None and line.index not in numbers:
+            continue
         try:
             tracks = to_tracks([_from_json(item) for item in line.content["tracks"]])
         except (KeyError, TypeError, ValueError, OverflowError) as exc:

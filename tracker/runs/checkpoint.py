@@ -24,7 +24,7 @@ from tracker.files import new_file, read_json
 from tracker.runs.made import Made
 from tracker.snapshot import SinkStates, Snapshot, State
 
-FORMAT, VERSION = "tracker-checkpoint", 3
+FORMAT, VERSION = "tracker-checkpoint", 4
 NAME = "checkpoint.json"
 _FEWEST = 12  # frames between two: some wait in memory until the video has their frames
 _SHARE = 0.05  # of the time that checkpoints may take

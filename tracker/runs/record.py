@@ -146,6 +146,13 @@ class RunRecord:
         file = self.report.input.file or {}
         return str(file.get("uri") or self.report.source)
 
+    @property
+    def source(self) -> Fingerprint | None:
+        """What tells the run's video from another; None where nothing tells."""
+        if self.checkpoint:
+            return self.checkpoint.made.source
+        return self.report.input.file if self.report else None
+
     def config(self) -> RunConfig | None:
         """Return the settings of the run; None where it has not begun. Raises ConfigError."""
         path = self.folder / "run.toml"

@@ -21,20 +21,34 @@ def track(
 ) -> Iterator[FrameResult]:
     """Yield every frame of a video with its detections, tracks and counts.
 
-    `uri` is whatever `open_source` takes; `detector` defaults to the model that `config` names.
-    Raises TrackerError.
+    `uri` is whatever `open_source` takes; `detector` defaults to the model that `config` names. The
+    last frame of a file has the events that are sure by its being the last. Raises TrackerError.
     """
     config = config or RunConfig()
     with closing(open_source(uri, config.source)) as source:
         found = as_detector(detector if detector is not None else load_detector(config))
-        yield from pipeline.stream(
+        counting = CountStage(config.count)
+        results = pipeline.stream(
             source,
             found,
             make_tracker(config),
             batch_size=found.info.batch_size,
             every=config.detector.every,
-            counting=CountStage(config.count),
+            counting=counting,
         )
+        with closing(results):
+            yield from results if source.info.live else _finished(results, counting)
+
+
+def _finished(results: Iterator[FrameResult], counting: CountStage) -> Iterator[FrameResult]:
+    """Yield all results; the last one with what is sure by that."""
+    waiting = next(results, None)
+    for result in results:
+        if waiting is not None:
+            yield waiting
+        waiting = result
+    if waiting is not None:
+        yield counting.finished(waiting)
 
 
 def load_detector(config: RunConfig) -> Detector:

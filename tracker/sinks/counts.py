@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tracker.config import CountConfig
 from tracker.count.stage import CountStage
 from tracker.count.totals import SeenObject
 from tracker.files import GrowingFile, JsonObject, Refresh, new_file, write_json
+from tracker.formats.events import event_line
 from tracker.snapshot import FileState
 from tracker.types import Event, FrameResult
 
@@ -43,9 +43,7 @@ class CountsSink:
     def write(self, result: FrameResult) -> None:
         """Take in one frame."""
         result = self.counting.count(result)  # once, whoever asks first
-        if self._events:
-            for event in result.events:
-                self._events.append(self._to_line(event))
+        self._append(result.events)
         self._refresh()
 
     def close(self) -> None:
@@ -54,10 +52,13 @@ class CountsSink:
             return
         self._closed = True
         has_frames = self.counting.frames > 0 and not self._abandoned
-        if self._events:
-            self._events.close(keep=has_frames)
-        if has_frames:
-            self._write_tables()
+        try:
+            self._append(self.counting.finish())
+        finally:
+            if self._events:
+                self._events.close(keep=has_frames)
+            if has_frames:
+                self._write_tables()
 
     def abandon(self) -> None:
         """Let `close` write nothing: the folder is another run's by now."""
@@ -92,6 +93,11 @@ class CountsSink:
             ],
         }
 
+    def _append(self, events: Sequence[Event]) -> None:
+        if self._events:
+            for event in events:
+                self._events.append(event_line(event, self._categories))
+
     def _class_summary(self, objects: Sequence[SeenObject]) -> dict[str, dict[str, float]]:
         totals, classes = self.counting.totals, {}
         for label in sorted(+totals.unique):  # without classes that lost all their votes
@@ -112,19 +118,6 @@ class CountsSink:
         for (line, direction, label), number in sorted(counts.items()):
             summary[line][direction][self._categories[label]] = number
         return summary
-
-    def _to_line(self, event: Event) -> str:
-        content = {
-            "event": event.kind,
-            "line": event.name,
-            "direction": event.direction,
-            "id": event.id,
-            "class": self._categories[event.label],
-            "frame": event.frame,
-            "time": round(event.time, 6),
-            "point": [round(value, 1) for value in event.point],
-        }
-        return json.dumps(content, ensure_ascii=False) + "\n"
 
     def _write_tables(self) -> None:
         self._write_table()

@@ -21,8 +21,8 @@ class Event:
     direction: str  # of a line: "in" or "out"
     id: int  # of the track
     label: int
-    frame: int  # index
-    time: float  # s, of the frame in which it was sure
+    frame: int  # index, of the first in which the object was surely beyond the line
+    time: float  # s, of that frame; the event may be told half a second later
     point: Point  # where it happened
 
     @property

@@ -20,6 +20,7 @@ from tracker.video.images import ImageSequence
 from tracker.video.listing import is_image, is_pattern
 from tracker.video.live import LiveStream
 from tracker.video.picture import FALLBACK_RATE, checksum
+from tracker.video.stills import holds_video
 
 
 def open_source(
@@ -40,14 +41,20 @@ def open_source(
     place = on_disk(text)
     if place is None:
         return _Clip(_at_address(text, config), config)
+    return _Clip(open_stored(place, config, name=text), config, mark)
+
+
+def open_stored(place: str, config: SourceConfig, *, name: str) -> VideoFile | ImageSequence:
+    """Open a file, or a folder or glob of images; raise SourceError."""
     path = Path(place)
     try:
-        is_images = is_pattern(place) or path.is_dir() or (is_image(path) and path.is_file())
+        is_still = is_image(path) and path.is_file() and not holds_video(path)
+        is_images = is_still or is_pattern(place) or path.is_dir()
     except OSError as exc:
-        raise SourceError(f"{text}: {exc.strerror}") from None
+        raise SourceError(f"{name}: {exc.strerror}") from None
     if is_images:
-        return _Clip(ImageSequence(place, config), config, mark)
-    return _Clip(VideoFile(path, name=text, config=config), config, mark)
+        return ImageSequence(place, config)
+    return VideoFile(path, name=name, config=config)
 
 
 def _at_address(uri: str, config: SourceConfig) -> VideoFile | LiveStream:

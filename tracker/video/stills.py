@@ -18,6 +18,8 @@ from tracker.types import Image
 
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # the pictures of other formats are pages
 _HEAD = 4096  # bytes, in which a PNG says that it is animated
+_STILL_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"jxl "}
+_VIDEOS = (b"\x1aE\xdf\xa3", b"FLV\1", b"OggS", b"\0\0\1\xba")  # Matroska, FLV, Ogg, MPEG-PS
 _GIF_END = b"\0;"  # no more data of the last picture, and of the file
 _SHORTEST_MS, _USUAL_MS = 20, 100  # browsers show shorter pictures for so long
 _WIDE = 257  # 65535 / 255
@@ -117,6 +119,15 @@ class Pages:
             else:
                 why = f"cannot be read as a picture ({exc})"
             raise SourceError(f"{self._path}: {why}") from None
+
+
+def holds_video(path: Path) -> bool:
+    """Whether a file begins as videos do, though its name may be that of a picture."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS
+    is_avi = head[:4] == b"RIFF" and head[8:11] == b"AVI"
+    return is_mp4 or is_avi or head.startswith(_VIDEOS)
 
 
 def is_animated_avif(path: Path) -> bool:
