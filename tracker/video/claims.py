@@ -38,6 +38,13 @@ class Claims:
             return max(1, round(Fraction(self._container.duration, av.time_base) * rate))
         return None
 
+    def are_slots(self, declared: int, found: int) -> bool:
+        """Whether the declared frames are slots of time, most of which hold no new picture.
+
+        So AVI writes pictures at uneven times; where few slots are empty, pictures were dropped.
+        """
+        return is_any(self._container, {"avi"}) and declared >= 2 * found
+
     def take_sound(self, packet: av.Packet[Any]) -> None:
         """Take in a packet of sound: it may last longer than the pictures."""
         if packet.pts is not None and packet.time_base:

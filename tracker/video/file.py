@@ -328,10 +328,10 @@ class VideoFile:
         report.missing += max(0, report.packets - found - report.bad_packets)
         declared = (report.declared_frames or 0) - self.health.left_out
         noted = len(report.notes)
-        if declared > found:
-            report.notes.append(f"{found} of {declared} declared frames were found")
-        elif declared <= 0:
+        if declared <= 0 or self._claims.are_slots(declared, found):
             self._compare_with_duration()
+        elif declared > found:
+            report.notes.append(f"{found} of {declared} declared frames were found")
         if isinstance(self.path, Path) and self._claims.is_cut(self.path):
             report.notes.append("the file ends in the middle of a packet: it was cut off")
         if self._broken and (len(report.notes) > noted or not self._is_length_known):
