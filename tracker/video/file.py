@@ -339,9 +339,10 @@ class VideoFile:
 
     def _compare_with_duration(self) -> None:
         """Note where the file ends well before what it declares."""
-        last, step = self._clock.last, self._clock.step
+        last = self._clock.last
         if last is None or self.report.clock_jumps:
             return
+        step = max(self._clock.step, last / max(1, self._index))  # the mean, if times are uneven
         if short := self._claims.shortfall(last, step):
             end, claimed = short
             self.report.missing += self._claims.missing(end, claimed, step)
