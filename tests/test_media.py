@@ -201,6 +201,21 @@ def test_tags_need_not_be_utf8(tmp_path, serve, where):
     assert through_pipe(path).startswith("([(0, 0.0,") or where == "handler"  # its index is last
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif", "tif", "png", "jpg"])
+def test_pictures_are_the_same_by_file_url_and_pipe(tmp_path, serve, kind):
+    path = tmp_path / f"x.{kind}"
+    pictures = [Image.fromarray(grey(number)) for number in range(5)]
+    several = {} if kind == "jpg" else {"save_all": True, "append_images": pictures[1:]}
+    pictures[0].save(path, duration=[100, 10, 20, 200, 100], dpi=(72, 144), **several)
+    file = open_source(path)
+    expected = seen(file)
+    assert len(expected[0]) == (1 if kind == "jpg" else 5)
+    assert seen(open_source(f"{serve({path.name: path.read_bytes()})}/{path.name}")) == expected
+    if kind != "jpg":  # which through a pipe may be the first of a video of many
+        *piped, _ = eval(through_pipe(path))
+        assert tuple(piped) == expected
+
+
 # ---- which stream -------------------------------------------------------------------------------
 
 

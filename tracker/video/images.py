@@ -35,8 +35,9 @@ class ImageSequence:
     own times; of one in a folder the first picture is shown.
     """
 
-    def __init__(self, place: str, config: SourceConfig) -> None:
-        self.name = place
+    def __init__(self, place: str, config: SourceConfig, *, name: str | None = None) -> None:
+        """List the pictures at a place, which may have another name for people."""
+        self.name = name or place
         self._config = config
         self._index, self._size = -1, (0, 0)  # of the latest frame; height, width
         self._trouble = ""  # with the first image that could not be read

@@ -149,7 +149,7 @@ def find_images(place: str) -> Listing:
     if path.is_dir():
         found = [one for one in path.iterdir() if not one.name.startswith(".")]
     elif path.exists():
-        found = [path]
+        return Listing((path,))
     else:
         found = [Path(name) for name in glob.glob(_literal_folders(place))]  # noqa: PTH207
     images = [one for one in found if is_image(one)]

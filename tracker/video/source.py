@@ -20,6 +20,7 @@ from tracker.video.images import ImageSequence
 from tracker.video.listing import is_image, is_pattern
 from tracker.video.live import LiveStream
 from tracker.video.picture import FALLBACK_RATE, checksum
+from tracker.video.spool import Spooled, from_address, from_pipe
 from tracker.video.stills import holds_video
 
 
@@ -37,9 +38,13 @@ def open_source(
     config = config or SourceConfig()
     text = str(uri)
     if text == "-":
-        return _Clip(VideoFile(sys.stdin.buffer, name="standard input", config=config), config)
+        return _from_pipe(config)
     place = on_disk(text)
     if place is None:
+        spooled = from_address(text, timeout_s=config.open_timeout_s)
+        if spooled and not holds_video(spooled.path):
+            images = ImageSequence(str(spooled.path), config, name=text)
+            return _Clip(images, config, kept=spooled)
         return _Clip(_at_address(text, config), config)
     return _Clip(open_stored(place, config, name=text), config, mark)
 
@@ -55,6 +60,14 @@ def open_stored(place: str, config: SourceConfig, *, name: str) -> VideoFile | I
     if is_images:
         return ImageSequence(place, config)
     return VideoFile(path, name=name, config=config)
+
+
+def _from_pipe(config: SourceConfig) -> Source:
+    """Open standard input: a video, or pictures, which are read as a file is."""
+    if spooled := from_pipe(sys.stdin.buffer):
+        images = ImageSequence(str(spooled.path), config, name="standard input")
+        return _Clip(images, config, kept=spooled)
+    return _Clip(VideoFile(sys.stdin.buffer, name="standard input", config=config), config)
 
 
 def _at_address(uri: str, config: SourceConfig) -> VideoFile | LiveStream:
@@ -73,8 +86,12 @@ class _Clip:
         source: VideoFile | ImageSequence | LiveStream,
         config: SourceConfig,
         mark: SourceMark | None = None,
+        *,
+        kept: Spooled | None = None,
     ) -> None:
+        """Take over a source, and the file that is `kept` for it."""
         self._source, self._config, self._mark = source, config, mark
+        self._kept = kept
         self._start = parse_position(config.start)
         self._end = None if config.end is None else parse_position(config.end)
         self._stride = parse_stride(config.stride)
@@ -110,6 +127,8 @@ class _Clip:
     def close(self) -> None:
         """Release the source."""
         self._source.close()
+        if self._kept:
+            self._kept.close()
 
     def _has_begun(self, index: int, time: float) -> bool:
         unit, start = self._start

@@ -140,15 +140,19 @@ def may_hold_several(path: Path) -> bool:
     """Whether a file is of a kind that may hold more than one picture, whatever its name."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            return path.suffix == ".mpo" or holds_several(file.read(_HEAD))
     except OSError:
         return False
+
+
+def holds_several(head: bytes) -> bool:
+    """Whether what begins so may hold more than one picture, or one that is read by Pillow."""
     if head.startswith(b"\x89PNG"):
         return b"acTL" in head or b"eXIf" in head
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     is_tiff = head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     is_avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    return head.startswith(b"GIF8") or is_webp or is_tiff or is_avif or path.suffix == ".mpo"
+    return head.startswith(b"GIF8") or is_webp or is_tiff or is_avif
 
 
 def _to_rgb(picture: Any) -> Image:
