@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 import tracker.detect  # before torch: it lets OpenMP's waiting threads sleep
 from tracker.cli import main
@@ -133,3 +134,13 @@ def tracker(monkeypatch, capsys, tmp_path):
         return code, out, err
 
     return call
+
+
+@pytest.fixture
+def bfloat16():
+    """Skip where the CPU has no units for packed bfloat16: they came with AVX-512."""
+    weight = torch.zeros(8, 8, 3, 3, dtype=torch.bfloat16)
+    try:
+        torch._C._nn.mkldnn_reorder_conv2d_weight(weight, (1, 1), (1, 1), (1, 1), 1, (1, 8, 8, 8))
+    except RuntimeError as exc:
+        pytest.skip(f"this CPU does not run bfloat16: {exc}")

@@ -189,7 +189,7 @@ def test_at_most_max_detections():
     assert len(detector.detect([frame()])[0]) == 2
 
 
-def test_bfloat16_stays_close(detector):
+def test_bfloat16_stays_close(detector, bfloat16):
     half = MaskRCNNDetector(DetectorConfig(model=model(), precision="bfloat16"))
     a, b = detector.detect([frame()])[0], half.detect([frame()])[0]
     assert abs(len(a) - len(b)) <= 3

@@ -186,7 +186,7 @@ def test_without_onednn_the_results_are_the_same(monkeypatch):
 # ---- number formats -------------------------------------------------------------------------
 
 
-def test_the_first_layer_stays_exact():
+def test_the_first_layer_stays_exact(bfloat16):
     built = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3).eval()
     parts = take_parts(built.requires_grad_(False), CPU, torch.bfloat16)
     kinds = [m.weight.dtype for m in parts.backbone.modules() if isinstance(m, Layer)]
