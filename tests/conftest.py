@@ -139,7 +139,7 @@ def tracker(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def bfloat16():
     """Skip where the CPU has no units for packed bfloat16: they came with AVX-512."""
-    weight = torch.zeros(8, 8, 3, 3, dtype=torch.bfloat16)
+    weight = torch.zeros(8, 8, 3, 3, dtype=torch.bfloat16).to_mkldnn()
     try:
         torch._C._nn.mkldnn_reorder_conv2d_weight(weight, (1, 1), (1, 1), (1, 1), 1, (1, 8, 8, 8))
     except RuntimeError as exc:

@@ -9,6 +9,7 @@ off, with flipped bytes, and without one of its packets.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -366,6 +367,22 @@ def test_an_edit_list_may_cut_off_whole_groups(tmp_path):
     shown, report = read(path)
     assert len(shown) == COUNT - GROUP
     assert report.complete, report
+
+
+@pytest.mark.parametrize("family", ["h264", "hevc"])
+def test_damaged_parameters_are_no_reason_to_stop(tmp_path, family):
+    """Whatever bytes stand before the first picture, it ends in pictures or in one sentence."""
+    path = encode(tmp_path / "x.mp4", family)
+    data = path.read_bytes()
+    start = data.index(b"avcC" if family == "h264" else b"hvcC") + 4
+    dice = np.random.default_rng(4)
+    for _ in range(60):
+        changed = bytearray(data)
+        for place in dice.integers(start, start + 60, 6):
+            changed[place] = dice.integers(0, 256)
+        path.write_bytes(changed)
+        with suppress(SourceError):
+            read(path)
 
 
 def main():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import av
@@ -16,6 +17,7 @@ CODECS = {"h264", "hevc"}
 _ZEROS_IN_UNIT = re.compile(rb"\0\0\0[^\0]")  # 00 00 03 is written instead (H.264, 7.4.1)
 _ZEROS_IN_STREAM = re.compile(rb"\0\0\0[^\0\1]")  # or 00 00 01, before a unit
 _START = b"\0\0\1"
+_SHORTEST, _LONGEST = 4, 16  # bits
 _HEAD = 96  # bytes of a unit that hold all that is read here
 _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _ONLY_LEADING = {8, 9}  # HEVC: pictures that need some from before the key (RASL)
@@ -57,8 +59,9 @@ class Units:
             parameters = _hvcc(extra) if self._is_hevc else _avcc(extra)
         else:
             parameters = _in_stream(memoryview(extra))
-        for unit in parameters:
-            self._reader.read(bytes(unit[:_HEAD]))
+        with suppress(IndexError):  # damaged: pictures may bring their own
+            for unit in parameters:
+                self._reader.read(bytes(unit[:_HEAD]))
 
     def has_illegal_zeros(self, packet: av.Packet[Any]) -> bool:
         """Whether a packet holds zeros that no encoder writes, as a download with holes does."""
@@ -69,13 +72,11 @@ class Units:
 
     def order(self, packet: av.Packet[Any]) -> Order | None:
         """Return where the packet's picture stands, or None where it cannot be told."""
-        try:
+        with suppress(IndexError):  # damaged: the unit ends before what is to be read
             for unit in self._split(memoryview(packet)):
                 found = self._reader.read(bytes(unit[:_HEAD]))
                 if found is not None:
                     return found
-        except IndexError:  # damaged: the unit ends before what is to be read
-            pass
         return None
 
     def _split(self, data: memoryview) -> Iterator[memoryview]:
@@ -153,6 +154,13 @@ class _Bits:
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
 
+    def length(self) -> int:
+        """Return the length of a number, bits: 4 to 16 (H.264, 7.4.2.1.1; H.265, 7.4.3.2.1)."""
+        length = self.golomb() + _SHORTEST
+        if length > _LONGEST:
+            raise IndexError("no number is so long")
+        return length
+
     def signed_golomb(self) -> int:
         """Return the next signed number of that code."""
         code = self.golomb()
@@ -222,10 +230,10 @@ class _H264(_Reader):
         self._planes_apart = False
         if profile in _HIGH_PROFILES:
             self._colours(bits)
-        self._frame_bits = bits.golomb() + 4
+        self._frame_bits = bits.length()
         kind = bits.golomb()
         if kind == 0:
-            self._order_bits = bits.golomb() + 4
+            self._order_bits = bits.length()
         self._kind = kind
         if kind == 1:  # by a table (8.2.1.2), which hardly anybody writes
             self._kind = None
@@ -311,7 +319,7 @@ class _Hevc(_Reader):
                 bits.golomb()
         bits.golomb()
         bits.golomb()
-        self._order_bits = bits.golomb() + 4
+        self._order_bits = bits.length()
 
     def _picture_parameters(self, bits: _Bits) -> None:
         bits.golomb()
