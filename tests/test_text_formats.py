@@ -80,6 +80,10 @@ TWO_BOXES = "1,7,10,20,30,40,0.5,1,1\n1,8,60,20,30,40,0.5,3,1\n"
         "tabs in UTF-16": TWO_BOXES.replace(",", "\t").encode("utf-16"),
         "quoted": re.sub(r"([\d.]+)", r'"\1"', TWO_BOXES).encode(),
         "classes by name": TWO_BOXES.replace("5,1,", "5,person,").replace("5,3", "5,Car").encode(),
+        "classes by name, no numbers": TWO_BOXES.replace("5,1,1", "5,-1,person")
+        .replace("5,3,1", "5,-1,Car")
+        .encode(),
+        "names behind numbers": TWO_BOXES.replace("3,1", "3,car").encode(),
     }.items(),
     ids=lambda item: item[0],
 )
@@ -113,7 +117,8 @@ def test_logs_and_masks_too(tmp_path, to, encoding, end):
         ("1,1,10,20,30,40,1,-1,-1,-1,0", "must be an object with 10 fields at most, got 11"),
         ("0 0 Car 0 0 -1.8 1 2 3 4 1 1 1 1 1 1 1", "must be numbers"),  # KITTI's boxes
         ("1,1,10,20,30,40,1,unicorn,1", "class 'unicorn' has no number in MOTChallenge; it knows"),
-        ("1,1,10,20,30,40,1,1,often", "must have numbers behind the score, got 'often'"),
+        ("1,1,10,20,30,40,1,-1,unicorn", "class 'unicorn' has no number in MOTChallenge"),
+        ("1,1,10,20,30,40,1,1,0,often", "must have numbers behind the score, got 'often'"),
         ("1,1.5,10,20,30,40", "id must be a whole number, got 1.5"),
         ("1,9007199254740994.0,10,20,30,40", "id 9007199254740994.0 is too large"),
     ],

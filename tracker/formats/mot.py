@@ -170,8 +170,10 @@ def _class_and_visibility(fields: list[str]) -> tuple[int | None, bool]:
     """Read what stands behind the score: class, class and visibility, or a place in the world.
 
     Three fields are a class with VisDrone's truncation (0, 1) and occlusion (0, 1, 2) or with
-    two times -1; else they are MOT15's place.
+    two times -1; else they are MOT15's place. The name of the class may stand behind its number.
     """
+    if len(fields) == 2 and not _is_number(fields[1]):
+        fields = fields[:1] if _class(fields[0]) >= 0 else fields[1:]
     rest = [_class(field) for field in fields[:1]] + [_number(field) for field in fields[1:]]
     is_place = len(rest) == 3 and not (rest[1] in (-1, 0, 1) and rest[2] in (-1, 0, 1, 2))
     if not rest or len(rest) > 3 or is_place or (len(rest) == 3 and not rest[0].is_integer()):
@@ -192,6 +194,14 @@ def _class(text: str) -> float:
         known = ", ".join(sorted(_NUMBERS, key=lambda name: _NUMBERS[name]))
         raise ValueError(f"class {text!r:.40} has no number in MOTChallenge; it knows {known}")
     return float(number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str) -> float:
