@@ -109,6 +109,23 @@ def test_logs_and_masks_too(tmp_path, to, encoding, end):
     assert [(index, row.id, row.box) for index, row in rows_of(path)] == expected
 
 
+def test_a_table_may_be_quoted(tmp_path):
+    quoted = "".join(
+        ",".join(f'"{field}"' for field in line.split(",")) + "\n" for line in table().split()
+    )
+    ((_, row),) = rows_of(write(tmp_path / "t.csv", quoted))
+    assert (row.id, row.box) == (3, (1, 2, 11, 22))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_detections_in_json_too(tmp_path, encoding):
+    result = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 10, 20], "score": 0.5}
+    path = tmp_path / "d.json"
+    path.write_bytes(json.dumps([result]).encode(encoding))
+    (frame,) = read_detections(path, fps=10).frames
+    assert frame.detections.boxes.tolist() == [[1, 2, 11, 22]]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

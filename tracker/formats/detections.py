@@ -13,6 +13,7 @@ a run's own tracks.jsonl. Masks stay compressed until their frame is asked for.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import math
 from collections import defaultdict
@@ -161,7 +162,10 @@ def read(
 def _head(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+            head = file.read(4096)
+            is_wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            text = head.decode("utf-16" if is_wide else "utf-8", "replace")
+            return text.lstrip("\ufeff \t\r\n")
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
 
