@@ -45,7 +45,8 @@ def evaluate(
     ground_truth: Annotated[
         Path,
         typer.Argument(
-            help="MOTChallenge or MOTS text, or a folder of sequences: SEQ.txt or SEQ/gt/gt.txt.",
+            help="MOTChallenge or MOTS text, a log, or a folder of sequences: SEQ.txt or "
+            "SEQ/gt/gt.txt.",
             metavar="GROUND_TRUTH",
         ),
     ],
