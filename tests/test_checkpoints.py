@@ -4,12 +4,14 @@ import argparse
 import collections
 import dataclasses
 import enum
+import gzip
 import json
 import pathlib
 import pickle
 import re
 import types
 import warnings
+import zipfile
 from contextlib import suppress
 
 import numpy as np
@@ -19,13 +21,15 @@ import tiny_model
 import torch
 from conftest import ROOT
 from torch import nn
+from torchvision.models import detection, list_models
 
 from tracker.config import DetectorConfig, RunConfig
 from tracker.detect.models import builders
 from tracker.detect.models.architectures import build_module, find_builder, shapes_of
 from tracker.detect.models.builders import load_model, model_name
-from tracker.detect.models.classnames import coco_names, fit_names, read_forms, read_names
+from tracker.detect.models.classnames import coco_names, fit_names, read_forms
 from tracker.detect.models.mobile import NAME
+from tracker.detect.models.namefiles import read_names
 from tracker.detect.models.statedict import fit, modern_name
 from tracker.detect.models.weights import read_weights, sha256
 from tracker.errors import ConfigError, ModelError
@@ -473,7 +477,7 @@ def test_a_file_that_is_no_dictionary_or_not_whole(tmp_path, state):
     assert "must hold a dictionary of tensors" in refusal(tmp_path / "w.pth")
     torch.save(state, tmp_path / "w.pth")
     whole = (tmp_path / "w.pth").read_bytes()
-    for part in (b"", whole[: len(whole) // 2], b"<html>404</html>"):
+    for part in (whole[: len(whole) // 2], whole[:3], b"404: not found"):
         (tmp_path / "w.pth").write_bytes(part)
         assert re.search("is not a file of weights|damaged", refusal(tmp_path / "w.pth"))
 
@@ -486,6 +490,96 @@ def test_tensors_that_are_quantized_or_have_no_values(tmp_path, state):
     assert_loaded(tmp_path / "w.pth", state | {key: coarse.dequantize()})
     torch.save(state | {key: torch.empty(1, device="meta")}, tmp_path / "w.pth")
     assert f"1 are missing ({key})" in refusal(tmp_path / "w.pth", model=TINY_MODEL)
+
+
+@pytest.mark.parametrize("name", ["w.bin", "w.pt", "w.SAFETENSORS", "w"])
+def test_safetensors_by_any_name(tmp_path, state, name):
+    safetensors.torch.save_file(state, tmp_path / name, {"classes": json.dumps(FRUIT)})
+    assert_loaded(tmp_path / name, state)
+    assert load_tiny(tmp_path / name).categories == ("__background__", *FRUIT)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_is_called_safetensors(tmp_path, state, zipped):
+    path = tmp_path / "w.safetensors"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    assert_loaded(path, state)
+
+
+ARRAYS = {
+    "matrix": lambda folder: np.matrix([[1]]),
+    "masked": lambda folder: np.ma.array([1, 2]),
+    "records": lambda folder: np.rec.array([(1, 2)]),
+    "record": lambda folder: np.rec.array([(1, 2)])[0],
+    "memmap": lambda folder: np.memmap(folder / "m", dtype="u1", mode="w+", shape=(3,)),
+    "characters": lambda folder: np.char.array(["a"]),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_of_other_kinds_are_left_out(tmp_path, state, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # of np.matrix
+        content = {"model": state, "metrics": {"of": ARRAYS[kind](tmp_path)}}
+    torch.save(content, tmp_path / "w.pth")
+    assert_loaded(tmp_path / "w.pth", state)
+
+
+def packed(folder):
+    with zipfile.ZipFile(folder / "w.pth", "w") as archive:
+        archive.writestr("best/weights.pth", b"0")
+
+
+def in_a_folder(folder):
+    (folder / "w.pth").mkdir()
+    (folder / "w.pth" / "model.safetensors").write_bytes(b"0")
+
+
+def of_arrays(folder):
+    np.savez(folder / "w.npz", a=np.ones(1))
+    (folder / "w.npz").rename(folder / "w.pth")
+
+
+OTHER_FILES = {
+    "empty": (b"", "is empty"),
+    "page": (b"<!DOCTYPE html><html>sign in</html>", "is a web page"),
+    "page with blanks": (b"\n\n  <HTML lang='en'>", "is a web page"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "git lfs pull"),
+    "gzip": (gzip.compress(b"a"), "is packed with gzip"),
+    "ONNX": (b"\x08\x07\x12\x07pytorch", "is ONNX"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + b"0" * 99, "is HDF5"),
+    "JSON": (b'{"weight_map": {}}', "is JSON"),
+    "tar": (b"a" * 257 + b"ustar" + b"0" * 300, "is a tar archive"),
+    "npz": (of_arrays, "is a file of NumPy's arrays"),
+    "zip": (packed, "is a zip archive; unpack it and give best/weights.pth"),
+    "folder": (in_a_folder, "is a folder; give a file in it: model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_kind_is_called_by_it(tmp_path, kind):
+    make, sentence = OTHER_FILES[kind]
+    path = tmp_path / "w.pth"
+    if callable(make):
+        make(tmp_path)
+    else:
+        path.write_bytes(make)
+    said = refusal(path)
+    assert sentence in said
+    assert "w.pth: " in said
+
+
+@pytest.mark.parametrize("depth", ["resnet18", "mobilenet"])
+def test_a_mask_rcnn_of_torchvision_with_another_backbone(tmp_path, depth):
+    names = ["rpn.head.conv.0.0.weight", "rpn.head.cls_logits.weight", "rpn.head.bbox_pred.bias",
+             "roi_heads.box_head.fc6.weight", "roi_heads.mask_head.0.0.weight",
+             "roi_heads.mask_predictor.conv5_mask.weight"]  # fmt: skip
+    layer = "layer1.0.conv1" if depth == "resnet18" else "features.0.0"
+    names += [f"backbone.body.{layer}.{k}.weight" for k in range(9)]
+    torch.save({name: torch.zeros(3) for name in names}, tmp_path / "w.pth")
+    said = refusal(tmp_path / "w.pth")
+    assert "torchvision's Mask R-CNN with another backbone" in said
+    assert "--model file.py:function" in said
 
 
 def test_a_file_without_tensors(tmp_path):
@@ -525,6 +619,35 @@ def test_of_two_alike_the_one_that_the_file_names(tmp_path):
     assert model_name(DetectorConfig(weights=str(tmp_path / "w.pth"))) == name
     torch.save({"model": small_state(V1, 4), "args": args}, tmp_path / "lie.pth")
     assert model_name(DetectorConfig(weights=str(tmp_path / "lie.pth"))) == V1
+
+
+LARGE, SMALL = (f"fasterrcnn_mobilenet_v3_large_{end}" for end in ("fpn", "320_fpn"))
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "name", "is_said"),
+    [
+        ("w.pth", {}, LARGE, True),
+        (f"{LARGE}-fb6a3cc7.pth", {}, LARGE, False),
+        (f"{SMALL}-907ea3f9.pth", {}, SMALL, False),
+        (f"my-{SMALL.replace('_', '-').upper()}.pth", {}, SMALL, False),
+        ("w.pth", {"model": SMALL}, SMALL, False),
+    ],
+    ids=["nothing", "the large by its file", "the small by its file", "marks", "--model"],
+)
+def test_tensors_that_fit_two_models(tmp_path, file, settings, name, is_said):
+    torch.save(small_state(LARGE, 3), tmp_path / file)
+    loaded = load_model(DetectorConfig(weights=str(tmp_path / file), **settings))
+    assert loaded.name == name
+    assert any("fit two models" in note and SMALL in note for note in loaded.notes) == is_said
+
+
+def test_which_models_have_the_same_tensors():
+    forms = {}
+    for name in (*list_models(module=detection), NAME):
+        key = tuple(sorted((key, tuple(shape)) for key, shape in shapes_of(name, 2).items()))
+        forms.setdefault(key, []).append(name)
+    assert [set(names) for names in forms.values() if len(names) > 1] == [{LARGE, SMALL}]
 
 
 @pytest.mark.parametrize(("name", "classes"), [("ssdlite320_mobilenet_v3_large", 5), (NAME, 3)])
@@ -590,6 +713,26 @@ HELD_NAMES = {
     "text": lambda: {"args": argparse.Namespace(classes="apple, pear,plum")},
     "deep": lambda: {"hyper_parameters": {"cfg": {"data": {"label-names": FRUIT}}}},
     "another list first": lambda: {"names": ["run1"], "config": {"classes": FRUIT}},
+    "JSON": lambda: {"classes": json.dumps(FRUIT)},
+    "JSON of ids": lambda: {"id2label": json.dumps({1: "apple", 2: "pear", 3: "plum"})},
+    "a Python list": lambda: {"names": str(FRUIT)},
+    "a Python tuple": lambda: {"args": argparse.Namespace(classes=str(tuple(FRUIT)))},
+    "a Python dictionary": lambda: {"names": str({0: "apple", 1: "pear", 2: "plum"})},
+    "lines": lambda: {"classes": "apple\npear\nplum\n"},
+    "semicolons": lambda: {"classes": "apple; pear; plum"},
+    "bytes": lambda: {"classes": [b"apple", b"pear", b"plum"]},
+    "blanks": lambda: {"classes": [" apple ", "pear\n", "plum"]},
+    "None for the background": lambda: {"classes": [None, *FRUIT]},
+    "ids as floats": lambda: {"names": {1.0: "apple", 2.0: "pear", 3.0: "plum"}},
+    "objects without ids": lambda: {"categories": [{"name": name} for name in FRUIT]},
+    "idx2class": lambda: {"idx2class": {1: "apple", 2: "pear", 3: "plum"}},
+    "class2idx": lambda: {"class2idx": {"plum": 3, "apple": 1, "pear": 2}},
+    "label2name": lambda: {"label2name": {0: "apple", 1: "pear", 2: "plum"}},
+    "index_to_class": lambda: {"cfg": {"index_to_class": {1: "apple", 2: "pear", 3: "plum"}}},
+    "class_labels": lambda: {"class_labels": FRUIT},
+    "target_names": lambda: {"target_names": FRUIT},
+    "of torchvision's tutorial": lambda: {"COCO_INSTANCE_CATEGORY_NAMES": ["bg", *FRUIT]},
+    "of scikit-learn": lambda: {"encoder": types.SimpleNamespace(classes_=np.array(FRUIT))},
 }  # fmt: skip
 
 
@@ -597,6 +740,61 @@ HELD_NAMES = {
 def test_names_in_the_file(tmp_path, state, kind):
     torch.save({"model": state, **HELD_NAMES[kind]()}, tmp_path / "w.pth")
     assert load_tiny(tmp_path / "w.pth").categories == ("__background__", *FRUIT)
+
+
+@pytest.mark.parametrize(
+    "value", [str(FRUIT), json.dumps(FRUIT), ",".join(FRUIT)], ids=["Python", "JSON", "commas"]
+)
+def test_names_in_the_metadata_of_safetensors(tmp_path, state, value):
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors", {"names": value})
+    assert load_tiny(tmp_path / "w.safetensors").categories == ("__background__", *FRUIT)
+
+
+@pytest.mark.parametrize(
+    ("held", "place"),
+    [
+        ({"classes": [*FRUIT, "background"]}, 3),
+        ({"classes": ["apple", "__background__", "pear", "plum"]}, 1),
+        ({"names": {0: "apple", 1: "pear", 2: "plum", 3: "BG"}}, 3),
+    ],
+    ids=["last", "second", "last by ids"],
+)
+def test_a_background_that_is_not_first_moves_no_other_name(tmp_path, state, held, place):
+    torch.save({"model": state, **held}, tmp_path / "w.pth")
+    loaded = load_tiny(tmp_path / "w.pth")
+    assert loaded.categories == ("__background__", *FRUIT)
+    assert f"the weights name the background in place {place}" in loaded.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["apple", "apple", "plum"], ("apple", "apple 2", "plum")),
+        (["", "pear", " "], ("class 1", "pear", "class 3")),
+    ],
+    ids=["doubles", "empty"],
+)
+def test_names_that_tell_no_class_apart_are_numbered_and_said(tmp_path, state, names, expected):
+    torch.save({"model": state, "classes": names}, tmp_path / "w.pth")
+    loaded = load_tiny(tmp_path / "w.pth")
+    assert loaded.categories == ("__background__", *expected)
+    assert "as another or not at all: label" in loaded.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("held", "name"),
+    [
+        ({"classes": "person"}, "person"),
+        ({"class_name": "traffic light"}, "traffic light"),
+        ({"classes": "data/coco.yaml"}, "class 1"),
+        ({"names": "run3"}, "class 1"),
+        ({"classes": "[person"}, "class 1"),
+    ],
+)
+def test_the_one_name_of_a_model_of_one_class(tmp_path, held, name):
+    torch.save({"model": small_state(NAME, 2), **held}, tmp_path / "w.pth")
+    loaded = load_model(DetectorConfig(weights=str(tmp_path / "w.pth")))
+    assert loaded.categories == ("__background__", name)
 
 
 def test_names_that_do_not_fit_are_not_used(tmp_path):
@@ -629,6 +827,26 @@ def test_what_is_no_list_of_names(value):
         '["apple", "pear", "plum"]',
         '{"1": "apple", "2": "pear", "3": "plum"}',
         '[{"id": 1, "name": "apple"}, {"id": 2, "name": "pear"}, {"id": 3, "name": "plum"}]',
+        "1: apple\n2: pear\n3: plum\n",
+        "0 apple\n1 pear\n2 plum\n",
+        "2: pear\n3: plum\n1: apple\n",
+        "3,plum\n1,apple\n2,pear\n",
+        "0: background\n1: apple\n2: pear\n3: plum\n",
+        '"apple"\n"pear"\n"plum"\n',
+        "'apple',\n'pear',\n'plum'\n",
+        "apple,pear, plum\n",
+        "- apple\n- pear\n- plum\n",
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\napple:1,2,3::\npear:::\nplum:::\n",
+        "path: data\nnames:\n  0: apple\n  1: pear  # green\n  2: 'plum'\nnc: 3\n",
+        "nc: 3\nnames: [apple, 'pear', \"plum\"]\nval: images\n",
+        "names: {0: apple, 1: pear, 2: plum}\n",
+        "names:\n- apple\n- pear\n- plum\ntrain: images\n",
+        '{"names": ["apple", "pear", "plum"], "nc": 3}',
+        '[{"name": "apple", "attributes": []}, {"name": "pear"}, {"name": "plum"}]',
+        json.dumps(
+            {"info": {}, "categories": [dict(id=3 * k, name=n) for k, n in enumerate(FRUIT)]}
+        ),
+        "apple\npear\nplum\nbackground\n",
     ],
 )
 def test_a_file_of_names_overrides_others(tmp_path, state, text):
@@ -650,6 +868,7 @@ def test_a_file_of_names_overrides_others(tmp_path, state, text):
         ("[1, 2, 3]", "holds no names of classes"),
         ('["apple"', "JSON"),
         ("apple\npear\napple\n", "names 'apple' twice"),
+        ('["apple", "", "plum"]', "holds an empty name"),
     ],
 )
 def test_a_file_of_names_that_cannot_be(tmp_path, state, tracker, make_video, text, message):
@@ -662,9 +881,17 @@ def test_a_file_of_names_that_cannot_be(tmp_path, state, tracker, make_video, te
 
 
 def test_names_in_bytes_that_are_no_text(tmp_path):
-    (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00apple")
+    (tmp_path / "names.txt").write_bytes(b"\xc3\x28apple")
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_names(tmp_path / "names.txt", 4)
+
+
+@pytest.mark.parametrize(
+    "names", [("2 wheeler", "3 wheeler", "car"), ("1 way", "2 way", "2 way x"), ("a, b", "c", "d")]
+)
+def test_numbers_and_commas_that_are_of_the_names_stay(tmp_path, names):
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    assert read_names(tmp_path / "names.txt", 4) == ("__background__", *names)
 
 
 def test_a_file_names_what_a_builder_brings(monkeypatch, tmp_path):

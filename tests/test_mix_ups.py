@@ -322,9 +322,126 @@ def test_truth_with_confidences_is_said(judge, refused, tmp_path):
     write(tmp_path / "gt.txt", mot_text(score="0.9"))
     write(tmp_path / "r.txt", mot_text())
     said = refused("gt.txt", "r.txt")
-    assert "no objects that count; its classes are [] (20 rows have 0.9 or the like in the" in said
-    assert "seventh field: 1 counts, less does not)" in said
+    assert "gt.txt: the ground truth has no objects that count: 20 rows have 0.9 or the" in said
+    assert "like in the seventh field: 1 counts, less does not" in said
     some = mot_text().replace("\n1,1,", "\n1,1,", 1).replace("16,20,1,", "16,20,0.75,", 1)
     write(tmp_path / "gt.txt", some)
     _, notes = judge("gt.txt", "r.txt")
     assert "a row has 0.75 or the like in the seventh field" in notes
+
+
+# What is text of, and what lies beside it --------------------------------------------------------
+
+
+def results_without_names(path, kind):
+    """Write the run's log as something that tells numbers of classes alone: car 1, pedestrian 2."""
+    log = get_format("jsonl").read(run_of(path / "run.jsonl"))
+    if kind == "youtube-vis-results":
+        get_format(kind).write(log, path / "r.json")
+        return path / "r.json"
+    get_format("csv").write(log, path / "r.csv")
+    text = (path / "r.csv").read_text()
+    return write(path / "r.csv", text.replace(",car,", ",,").replace(",pedestrian,", ",,"))
+
+
+@pytest.mark.parametrize("kind", ["youtube-vis-results", "csv without names"])
+@pytest.mark.parametrize(
+    ("labels", "mapping"),
+    [((1, 2), ()), ((2, 1), ("--map", "1=pedestrian,2=car"))],
+    ids=["same numbers", "mapped"],
+)
+def test_numbers_without_names_are_taken_for_the_truths_and_said(
+    judge, tmp_path, kind, labels, mapping
+):
+    truth = write(tmp_path / "gt.txt", mots_text(labels=labels))
+    result = results_without_names(tmp_path, kind)
+    scores, said = judge(truth, result, *mapping)
+    assert scores == PERFECT
+    note = "it tells no names of its classes [1, 2]: their numbers are taken for the truth's"
+    assert (note in said) == (not mapping)
+    if mapping:
+        scores, said = judge(truth, result)
+        assert scores == {"car": 0, "pedestrian": 0}
+        assert "car (1), pedestrian (2); where they are others', --map 1=pedestrian" in said
+
+
+def test_a_number_without_a_name_that_the_truth_lacks_is_said(judge, tmp_path):
+    truth = write(tmp_path / "gt.txt", mots_text(labels=(2, 2)))
+    result = results_without_names(tmp_path, "youtube-vis-results")
+    _, said = judge(truth, result)
+    assert "it tells no names of its classes [1, 2]" in said
+
+
+def test_a_log_is_the_truth_of_masks_too(judge, tmp_path):
+    truth = run_of(tmp_path / "truth.jsonl")
+    scores, _ = judge(truth, write(tmp_path / "r.txt", mots_text()))
+    assert scores == PERFECT
+
+
+MASKS = mots_text()
+BOXES = mot_text()
+
+
+@pytest.mark.parametrize(
+    ("truth", "results", "sentence"),
+    [
+        (BOXES, [MASKS], "r0.txt: holds masks (MOTS), and boxes are scored"),
+        (MASKS, [BOXES], "r0.txt: holds boxes (MOTChallenge), and masks are scored"),
+        ("log", [MASKS, BOXES], "r1.txt: holds boxes (MOTChallenge), and masks are scored"),
+        ("", [BOXES], "gt.txt: the ground truth has no objects that count: it is empty"),
+        (mot_text(score="0"), [BOXES], "gt.txt: the ground truth has no objects that count: the s"),
+        (mot_text(labels=(8, 8)), [BOXES], "its classes [8] are distractors unless named"),
+    ],
+    ids=["masks", "boxes", "both beside a log", "empty", "all zero", "distractors"],
+)
+def test_truth_and_result_of_another_kind_or_nothing(refused, tmp_path, truth, results, sentence):
+    path = write(tmp_path / "gt.txt", truth)
+    if truth == "log":
+        path = run_of(tmp_path / "gt.jsonl")
+    files = [write(tmp_path / f"r{k}.txt", text) for k, text in enumerate(results)]
+    assert sentence in refused(path, *files)
+
+
+@pytest.mark.parametrize("first", ["frame", "time_frame"])
+def test_a_header_of_masks_is_left_out(judge, tmp_path, first):
+    header = f"{first} id class_id img_height img_width rle\n"
+    truth = write(tmp_path / "gt.txt", header + mots_text())
+    scores, _ = judge(truth, write(tmp_path / "r.txt", mots_text()))
+    assert scores == PERFECT
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_said"),
+    [
+        ("README.txt", "Three videos, of 2024", True),
+        ("seqmap.txt", "a empty 000000 000012", True),
+        ("train.seqmap.txt", "a", True),
+        ("notes.txt", "to be looked at again", True),
+        ("._a.txt", "\0\5", False),
+        (".hidden.txt", "1,1,1", False),
+    ],
+)
+def test_what_lies_beside_the_sequences_is_none(judge, tmp_path, name, content, is_said):
+    write(tmp_path / "gt" / "a.txt", mot_text())
+    write(tmp_path / "gt" / name, content)
+    write(tmp_path / "out" / "a.txt", mot_text())
+    scores, said = judge("gt", "out")
+    assert scores == {"pedestrian": 100}
+    assert (f"gt/{name}: is left out: it holds no objects" in said) == is_said
+
+
+def test_a_sequence_whose_first_line_is_damaged_is_no_note(refused, tmp_path):
+    write(tmp_path / "gt" / "a.txt", ",1,10,20,16,20,1,1,1\n" + mot_text())
+    write(tmp_path / "out" / "a.txt", mot_text())
+    assert "gt/a.txt:1: frame is empty" in refused("gt", "out")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_truth_of_half_a_sequence(judge, tmp_path, whole):
+    write(tmp_path / "gt" / "S-1" / "gt" / "gt_val_half.txt", mot_text(frames=6))
+    if whole:
+        write(tmp_path / "gt" / "S-1" / "gt" / "gt.txt", mot_text())
+    write(tmp_path / "out" / "S-1.txt", mot_text(frames=12 if whole else 6))
+    assert judge("gt", "out")[0] == {"pedestrian": 100}
+    half = judge("gt/S-1/gt/gt_val_half.txt", "out")[0]["pedestrian"]
+    assert half < 50 if whole else half == 100

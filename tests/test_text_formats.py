@@ -1,12 +1,14 @@
 """What text formats leave out, count otherwise or number by themselves, and what `export` says."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from tracker.errors import ConfigError, FormatError
 from tracker.formats import get_format, open_log
+from tracker.formats.detections import read as read_detections
 from tracker.formats.numbers import MOT, MOTS, Numbering, find_class
 from tracker.formats.rows import Row, to_rows, to_tracks
 from tracker.masks import Mask, mask_to_rle
@@ -59,6 +61,107 @@ def refused(tracker):
         return err
 
     return call
+
+
+# How text is written ----------------------------------------------------------------------------
+
+TWO_BOXES = "1,7,10,20,30,40,0.5,1,1\n1,8,60,20,30,40,0.5,3,1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    {
+        "CR LF": TWO_BOXES.replace("\n", "\r\n").encode(),
+        "CR": TWO_BOXES.replace("\n", "\r").encode(),
+        "CR CR LF": TWO_BOXES.replace("\n", "\r\r\n").encode(),
+        "BOM": b"\xef\xbb\xbf" + TWO_BOXES.encode(),
+        "UTF-16": TWO_BOXES.encode("utf-16"),
+        "UTF-16 of the other order": b"\xfe\xff" + TWO_BOXES.encode("utf-16-be"),
+        "tabs in UTF-16": TWO_BOXES.replace(",", "\t").encode("utf-16"),
+        "quoted": re.sub(r"([\d.]+)", r'"\1"', TWO_BOXES).encode(),
+        "classes by name": TWO_BOXES.replace("5,1,", "5,person,").replace("5,3", "5,Car").encode(),
+        "classes by name, no numbers": TWO_BOXES.replace("5,1,1", "5,-1,person")
+        .replace("5,3,1", "5,-1,Car")
+        .encode(),
+        "names behind numbers": TWO_BOXES.replace("3,1", "3,car").encode(),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_text_is_read_however_its_lines_and_fields_are_written(tracker, tmp_path, content):
+    path = tmp_path / "r.txt"
+    path.write_bytes(content[1])
+    found = [(index, row.id, row.label, row.box) for index, row in rows_of(path)]
+    assert found == [(0, 7, 1, (10, 20, 40, 60)), (0, 8, 3, (60, 20, 90, 60))]
+    code, out, err = tracker("associate", path, "-o", tmp_path / "o.txt", "--fps", "9")
+    assert code == 0, err
+    assert out.startswith("1 frames, ")
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("to", ["csv", "jsonl", "mots"])
+def test_logs_and_masks_too(tmp_path, to, encoding, end):
+    path = tmp_path / f"a{get_format(to).SUFFIX}"
+    get_format(to).write(a_log(), path)
+    expected = [(index, row.id, row.box) for index, row in rows_of(path)]
+    path.write_bytes(path.read_text().replace("\n", end).encode(encoding))
+    assert len(expected) == 3
+    assert [(index, row.id, row.box) for index, row in rows_of(path)] == expected
+
+
+def test_a_table_may_be_quoted(tmp_path):
+    quoted = "".join(
+        ",".join(f'"{field}"' for field in line.split(",")) + "\n" for line in table().split()
+    )
+    ((_, row),) = rows_of(write(tmp_path / "t.csv", quoted))
+    assert (row.id, row.box) == (3, (1, 2, 11, 22))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_detections_in_json_too(tmp_path, encoding):
+    result = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 10, 20], "score": 0.5}
+    path = tmp_path / "d.json"
+    path.write_bytes(json.dumps([result]).encode(encoding))
+    (frame,) = read_detections(path, fps=10).frames
+    assert frame.detections.boxes.tolist() == [[1, 2, 11, 22]]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (BOX.strip() + " " + BOX.strip(), "must be an object with 10 fields at most, got 17"),
+        (" ".join(["1 1 10 20 30 40 0.5 1 1"] * 2), "must be an object with 10 fields at most"),
+        ("1,1,10,20,30,40,1,-1,-1,-1,0", "must be an object with 10 fields at most, got 11"),
+        ("0 0 Car 0 0 -1.8 1 2 3 4 1 1 1 1 1 1 1", "must be numbers"),  # KITTI's boxes
+        ("1,1,10,20,30,40,1,unicorn,1", "class 'unicorn' has no number in MOTChallenge; it knows"),
+        ("1,1,10,20,30,40,1,-1,unicorn", "class 'unicorn' has no number in MOTChallenge"),
+        ("1,1,10,20,30,40,1,1,0,often", "must have numbers behind the score, got 'often'"),
+        ("1,1.5,10,20,30,40", "id must be a whole number, got 1.5"),
+        ("1,9007199254740994.0,10,20,30,40", "id 9007199254740994.0 is too large"),
+    ],
+)
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_a_line_that_is_no_object_is_refused_by_its_number(
+    refused, tmp_path, line, sentence, command
+):
+    write(tmp_path / "gt.txt", BOX.replace("0.5", "1"))
+    write(tmp_path / "r.txt", f"1,1,110,20,40,80,1,1,1\n{line}\n")
+    said = refused(*{
+        "export": ["export", "r.txt", "--to", "csv"],
+        "evaluate": ["evaluate", "gt.txt", "r.txt"],
+    }[command])  # fmt: skip
+    assert f"r.txt:2: {sentence}" in said
+
+
+def test_large_ids_stay_apart_or_are_refused(tracker, refused, tmp_path):
+    first, second = 2**60 + 1, 2**60 + 2  # one number as floats
+    write(tmp_path / "h.txt", f"1,{first},10,20,30,40,1,1,1\n1,{second},90,20,30,40,1,1,1\n")
+    code, out, err = tracker("evaluate", "h.txt", "h.txt", "--json")
+    assert code == 0, err
+    assert '"IDs": 2' in out
+    assert "h.txt:1: id must be in 1.." in refused("export", "h.txt", "--to", "csv")
+    write(tmp_path / "t.csv", table(id=str(2**53 + 1)))
+    assert f"t.csv:2: id must be in 1..{2**53}" in refused("export", "t.csv", "--to", "mot")
 
 
 # What is empty ----------------------------------------------------------------------------------
@@ -436,3 +539,114 @@ def test_options_are_named_in_errors():
     assert split_pair("a b = c", "--map") == ("a b", "c")
     with pytest.raises(ConfigError, match="--map takes NAME=NAME, as vehicle=car, got 'car'"):
         split_pair("car", "--map")
+
+
+# What other tools write -------------------------------------------------------------------------
+
+
+def test_the_boxes_of_a_video_are_those_of_its_masks(tmp_path):
+    mask = Mask(12, 8, np.ones((10, 14), np.bool_))
+    row = Row(1, 1, 0.9, (3.0, 3.0, 50.0, 40.0), mask)
+    info = LogInfo(64, 48, ("__background__", "person"))
+    log = TrackLog(info, [LoggedFrame(0, 0.0, 64, 48, to_tracks([row]))])
+    for name, key in (("youtube-vis", "bboxes"), ("coco", "bbox")):
+        path = tmp_path / f"{name}.json"
+        get_format(name).write(log, path)
+        (annotation,) = json.loads(path.read_text())["annotations"]
+        box = annotation[key]
+        assert (box[0] if name == "youtube-vis" else box) == [12, 8, 14, 10]
+        ((_, back),) = rows_of(path)
+        assert back.box == row.box  # the tracker's own survives
+
+
+def coco(*tracks, **image):
+    """Return COCO JSON of an image an annotation; `tracks` say what object each is."""
+    categories = [{"id": 1, "name": "person"}]
+    images = [
+        {"id": k, "file_name": f"{k}.jpg", "width": 64, "height": 48, **image}
+        for k in range(1, len(tracks) + 1)
+    ]
+    annotations = [
+        {"id": k, "image_id": k, "category_id": 1, "bbox": [k, 2, 10, 20], **track}
+        for k, track in enumerate(tracks, 1)
+    ]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        {"track_id": 7},
+        {"attributes": {"track_id": 7, "keyframe": True, "occluded": False}},  # CVAT
+        {"attributes": {"track_id": "7"}},
+        {"attributes": [], "instance_id": 7},
+        {"instance_id": 7},
+        {"track_id": None, "instance_id": 7},
+    ],
+    ids=json.dumps,
+)
+def test_other_tools_tell_a_track_by_other_names(tmp_path, track):
+    path = write(tmp_path / "c.json", json.dumps(coco(track, track)))
+    assert [(index, row.id) for index, row in rows_of(path)] == [(0, 7), (1, 7)]
+
+
+def test_coco_without_tracks_is_refused(refused, tmp_path):
+    write(tmp_path / "c.json", json.dumps(coco({}, {})))
+    assert "c.json: annotation 1 has no track_id" in refused("export", "c.json", "--to", "mot")
+
+
+def two_videos(kind):
+    if kind == "youtube-vis":
+        video = {"width": 64, "height": 48, "length": 1, "file_names": ["a.jpg"]}
+        return {"videos": [{"id": k, **video} for k in (1, 2)], "categories": [], "annotations": []}
+    content = coco({"track_id": 1}, {"track_id": 1})
+    for number, image in enumerate(content["images"]):
+        image["video_id"] = number
+    return content
+
+
+@pytest.mark.parametrize("kind", ["youtube-vis", "coco"])
+@pytest.mark.parametrize("command", ["export", "evaluate", "associate"])
+def test_several_videos_are_never_taken_for_one(refused, tmp_path, kind, command):
+    write(tmp_path / "v.json", json.dumps(two_videos(kind)))
+    said = refused(*{
+        "export": ["export", "v.json", "--to", "mot"],
+        "evaluate": ["evaluate", "v.json", "v.json"],
+        "associate": ["associate", "v.json", "-o", "o.txt", "--fps", "9"],
+    }[command])  # fmt: skip
+    assert "v.json: holds 2 videos" in said
+
+
+@pytest.mark.parametrize(("third", "fourth"), [(14, 14), (9, 9)], ids=["corners", "sizes"])
+@pytest.mark.parametrize("looks", ["", " 0.25" * 128], ids=["", "with its looks"])
+def test_detections_with_masks_as_track_rcnn_has_them(tmp_path, looks, third, fourth):
+    line = f"0 5 5 {third} {fourth} 0.9 2 30 40 {rle_of()}{looks}\n"
+    (frame,) = read_detections(write(tmp_path / "d.txt", line), fps=10).frames
+    assert frame.detections.boxes.tolist() == [[5, 5, 14, 14]]
+    assert frame.detections.masks[0].area == 81
+
+
+def test_what_follows_a_mask_must_be_numbers(refused, tmp_path):
+    line = f"0 5 5 14 14 0.9 2 30 40 {rle_of()}"
+    write(tmp_path / "d.txt", f"{line} {line}\n")
+    said = refused("associate", "d.txt", "-o", "o.txt", "--fps", "9")
+    assert "d.txt:1: must be frame x y w h score class H W rle, got 20 fields" in said
+
+
+@pytest.mark.parametrize("place", ["det.txt", "det/det.txt"])
+def test_seqinfo_tells_the_rate_of_detections(tracker, tmp_path, place):
+    write(tmp_path / "S" / "seqinfo.ini", SEQINFO)
+    write(tmp_path / "S" / place, "".join(BOX.replace("1,", f"{k},", 1) for k in range(1, 15)))
+    code, _, err = tracker("associate", f"S/{place}", "-o", "o.json")
+    assert code == 0, err
+    images = json.loads((tmp_path / "o.json").read_text())["images"]
+    assert (images[0]["width"], images[0]["height"]) == (64, 48)
+    assert images[7]["time"] == 0.5
+
+
+@pytest.mark.parametrize("key", ["name", "frameRate", "seqLength", "imWidth", "imHeight"])
+def test_an_empty_value_of_seqinfo_tells_nothing(tmp_path, key):
+    write(tmp_path / "seqinfo.ini", re.sub(rf"(?m)^{key}=.*$", f"{key} = ", SEQINFO))
+    log = open_log(write(tmp_path / "r.txt", BOX))
+    assert (log.info.rate is None) == (key == "frameRate")
+    assert (log.info.width == 0) == (key.startswith("im"))

@@ -111,7 +111,7 @@ class DetectorConfig(Section):
     model: str | None = None  # torchvision name, package.module:f, file.py:f; none = by weights
     weights: str = "default"  # "default" = the builder's own, "embedded", or a file
     classes: tuple[str, ...] = ()  # names to keep; none = all
-    classes_file: str | None = None  # names of all classes, one a line or a JSON list
+    classes_file: str | None = None  # names of all classes, one a line, JSON or YAML
     score_threshold: Fraction01 = 0.1  # detections below are never seen by the tracker
     min_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # shorter side in the model, px
     max_size: Annotated[int, Field(ge=32, le=8192)] | None = None  # longer side in the model, px

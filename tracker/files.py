@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import json
 import os
 import sys
@@ -82,24 +84,39 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_lines(path: Path, *, drop_cut: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield line numbers from 1 and lines without their ends; raise FormatError.
+    """Yield line numbers from 1 and lines without their ends and BOM; raise FormatError.
 
-    With `drop_cut` a last line without an end, as a crash leaves it, is left out.
+    Lines end with LF, CR LF or CR; UTF-16 is told by its BOM. With `drop_cut` a last line without
+    an end, as a crash leaves it, is left out.
     """
+    number = 0
     try:
         with path.open("rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
+            for line in _encoded_lines(file):
                 if len(line) > LONGEST_LINE:
-                    raise FormatError(f"{path}:{number}: is longer than {LONGEST_LINE} bytes")
-                if not line.endswith(b"\n") and drop_cut:
-                    return
-                yield number, line.decode("utf-8").rstrip("\r\n")
+                    raise FormatError(f"{path}:{number + 1}: is longer than {LONGEST_LINE} bytes")
+                bare = line.rstrip(b"\r\n")
+                parts = bare.split(b"\r")  # more than one where CR alone ends the lines
+                if drop_cut and line == bare:
+                    parts.pop()
+                for part in parts:
+                    number += 1
+                    yield number, part.decode("utf-8-sig" if number == 1 else "utf-8")
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise FormatError(f"{path}: is not UTF-8 text") from exc
+
+
+def _encoded_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """Yield lines as UTF-8, none of them read much beyond `LONGEST_LINE`."""
+    if file.peek(2)[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        while line := file.readline(LONGEST_LINE + 1):
+            yield line
+        return
+    with io.TextIOWrapper(file, encoding="utf-16", newline="\n") as text:
+        while row := text.readline(LONGEST_LINE + 1):
+            yield row.encode("utf-8")
 
 
 def read_rows(path: Path, *, keep_tabs: bool = False) -> Iterator[tuple[int, str]]:

@@ -45,7 +45,11 @@ def associate(
     fps: Annotated[
         float | None,
         typer.Option(
-            help="Frames a second; needed where the file knows no times.", min=0.001, max=1000
+            help="Frames a second, where the file knows no times. \\[default: those of a "
+            "seqinfo.ini beside it]",
+            min=0.001,
+            max=1000,
+            show_default=False,
         ),
     ] = None,
     to: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from rich.table import Table
 
 from tracker.cli.options import split_names, split_numbers, split_pair
 from tracker.errors import ConfigError
+from tracker.files import read_rows
+from tracker.formats.mot import names_fields
+from tracker.formats.mots import holds_masks
 from tracker.measure.classes import BENCHMARKS
 from tracker.measure.plot import plot
 from tracker.measure.scores import Evaluation, Score, Wishes
@@ -41,7 +45,8 @@ def evaluate(
     ground_truth: Annotated[
         Path,
         typer.Argument(
-            help="MOTChallenge or MOTS text, or a folder of sequences: SEQ.txt or SEQ/gt/gt.txt.",
+            help="MOTChallenge or MOTS text, a log, or a folder of sequences: SEQ.txt or "
+            "SEQ/gt/gt.txt.",
             metavar="GROUND_TRUTH",
         ),
     ],
@@ -139,11 +144,27 @@ def find_truth(path: Path) -> dict[str, Path]:
         return {_stem(path): path}
     if (path / "gt" / "gt.txt").is_file():
         return {path.resolve().name: path / "gt" / "gt.txt"}
-    files = {file.stem: file for file in path.glob("*.txt")}
-    files |= {file.parents[1].name: file for file in path.glob("*/gt/gt.txt")}
+    texts = [file for file in path.glob("*.txt") if not file.name.startswith(".")]
+    files = {file.stem: file for file in texts if _may_be_sequence(file)}
+    for folder in path.glob("*/gt"):
+        halves = [file for file in folder.glob("gt_*.txt") if (folder / "gt.txt") != file]
+        usual = folder / "gt.txt"
+        if usual.is_file() or len(halves) == 1:
+            files[folder.parent.name] = usual if usual.is_file() else halves[0]
     if not files:
         raise ConfigError(f"{path}: holds neither SEQ.txt nor SEQ/gt/gt.txt")
     return dict(sorted(files.items()))
+
+
+def _may_be_sequence(path: Path) -> bool:
+    """Whether text is not about the sequences, as README.txt and seqmap.txt are; say if so."""
+    first = next((text for _, text in read_rows(path)), "")
+    names = re.fullmatch(r"(?i)(read_?me|licen[cs]e|.*seqmaps?|seqs?|classes|labels)", path.stem)
+    is_table = not first or first.lstrip("\"'")[0] in "-.0123456789" or "," in first
+    if names is None and (is_table or names_fields(first) or holds_masks(path)):
+        return True
+    sys.stderr.write(f"note: {path}: is left out: it holds no objects\n")
+    return False
 
 
 def find_result(path: Path, sequences: Sequence[str]) -> dict[str, Path]:
@@ -187,7 +208,7 @@ def _stem(path: Path) -> str:
     path = path.resolve()
     if path.is_dir():
         return path.name
-    if path.name == "gt.txt" and path.parent.name == "gt":
+    if path.parent.name == "gt" and path.name.startswith("gt"):
         return path.parents[1].name
     if path.name == "tracks.jsonl":
         return path.parent.name

@@ -51,8 +51,9 @@ def is_log(path: Path) -> bool:
     """Whether a file is a log with times, and not bare text, by its ending and its first line."""
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        first = next((text for _, text in read_lines(path)), "").lstrip("\ufeff")
-        return "frame" in first.split(",") and not _module("mot").names_fields(first)
+        first = next((text for _, text in read_lines(path)), "")
+        fields = [field.strip(" \"'") for field in first.split(",")]
+        return "frame" in fields and not _module("mot").names_fields(first)
     return suffix in (".jsonl", ".json", ".parquet")
 
 

@@ -2,7 +2,8 @@
 
 Beyond the standard fields, images carry "frame" and "time" (s), annotations "track_id", "score",
 "predicted" and "track_box" (the tracker's; `bbox` is the mask's), so that a log survives the round
-trip; "attributes" tell CVAT which track an object is of. Source: cocodataset.org/#format-data.
+trip; "attributes" tell CVAT which track an object is of. Of other tools' files, the id may be there
+or be called "instance_id". Source: cocodataset.org/#format-data.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import JsonObject, new_file, read_json
 from tracker.formats.numbers import NAMELESS
-from tracker.formats.rows import Row, ids_from_one, need_size, to_rows, to_tracks
-from tracker.masks import mask_to_rle, rle_to_mask
+from tracker.formats.rows import (
+    Row,
+    ids_from_one,
+    need_size,
+    to_rows,
+    to_tracks,
+    whole_number,
+)
+from tracker.masks import Mask, mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
 SUFFIX = ".json"
+_TRACK_IDS = ("track_id", "instance_id", "tracking_id", "object_id")
 
 
 def write(log: TrackLog, path: Path) -> list[str]:
@@ -53,8 +63,9 @@ def write(log: TrackLog, path: Path) -> list[str]:
 
 
 def read(path: Path) -> TrackLog:
-    """Read a log; annotations without a track_id are refused. Raises FormatError."""
+    """Read a log of one video; annotations without a track_id are refused. Raises FormatError."""
     content = read_json(path)
+    check_one_video(path, content)
     try:
         info = info_from_json(content)
         by_image: dict[int, list[Row]] = {}
@@ -63,7 +74,9 @@ def read(path: Path) -> TrackLog:
         notes = ids_from_one(by_image.values())
         images = sorted(content["images"], key=lambda item: int(item.get("frame", item["id"])))
         frames = list(_frames(images, by_image, info))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+    except ValueError as exc:
+        raise FormatError(f"{path}: {exc}") from exc
+    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise FormatError(f"{path}: is malformed: {exc!r}") from exc
     if frames and not info.width * info.height:
         info = replace(info, width=frames[0].width, height=frames[0].height)
@@ -141,17 +154,48 @@ def annotation_json(row: Row, frame: LoggedFrame, number: int) -> JsonObject:
     }
     if row.mask is not None:
         item["segmentation"] = mask_to_rle(row.mask, frame.width, frame.height)
-        left, top, right, bottom = row.mask.clipped(frame.width, frame.height).tight().box
-        item["bbox"] = [left, top, right - left, bottom - top]
+        item["bbox"] = mask_box(row.mask, frame)
         item["track_box"] = box
     return item
+
+
+def mask_box(mask: Mask, frame: LoggedFrame) -> list[int]:
+    """Return x, y, width and height of what a mask has in its frame, px."""
+    left, top, right, bottom = mask.clipped(frame.width, frame.height).tight().box
+    return [left, top, right - left, bottom - top]
+
+
+def check_one_video(path: Path, content: JsonObject) -> None:
+    """Raise FormatError for a file of several videos, whose frames and tracks would be mixed."""
+    videos = content.get("videos")
+    images = content.get("images")
+    listed = {str(one.get("id")) for one in _objects(videos)}
+    used = {str(one["video_id"]) for one in _objects(images) if "video_id" in one}
+    number = max(len(listed), len(used))
+    if number > 1:
+        raise FormatError(f"{path}: holds {number} videos, a log is of one; make a file of each")
+
+
+def _objects(items: Any) -> list[JsonObject]:
+    return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+
+
+def _track_id(item: JsonObject) -> int:
+    """Return the track of an annotation, by any of its usual names; raise ValueError."""
+    attributes = item.get("attributes")
+    for place in (item, attributes if isinstance(attributes, dict) else {}):
+        for name in _TRACK_IDS:
+            if place.get(name) is not None:
+                return whole_number(name, place[name])
+    number = item.get("id")
+    raise ValueError(f"annotation {number} has no track_id: which object it is in other frames")
 
 
 def _row(item: JsonObject) -> Row:
     x, y, w, h = (float(v) for v in item.get("track_box") or item["bbox"])
     segmentation = item.get("segmentation")
     return Row(
-        id=int(item["track_id"]),
+        id=_track_id(item),
         label=int(item["category_id"]),
         score=1.0 if item.get("score") is None else float(item["score"]),
         box=(x, y, x + w, y + h),

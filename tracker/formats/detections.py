@@ -5,15 +5,15 @@ then a line a frame that the detector saw, with "detections": label, class, scor
 exact), mask (COCO RLE, or absent).
 
 Read are that; MOTChallenge det.txt (frame,-1,x,y,w,h,score,...; frames from 1, boxes only, label 1
-unless the eighth field is a class), MOTS-style text (frame x y w h score class H W rle; frames
-from 0), COCO results JSON (a list of image_id, category_id, bbox, score, segmentation as RLE;
-image ids count frames, from 0 where there is an image 0 and else from 1; a dictionary with
-"images" tells their order itself) and a run's own tracks.jsonl. Masks stay compressed until their
-frame is asked for.
+unless the eighth field is a class), MOTS-style text (mots_detections.py), COCO results JSON (a
+list of image_id, category_id, bbox, score, segmentation as RLE; image ids count frames, from 0
+where there is an image 0 and else from 1; a dictionary with "images" tells their order itself) and
+a run's own tracks.jsonl. Masks stay compressed until their frame is asked for.
 """
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import math
 from collections import defaultdict
@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 
 from tracker.errors import FormatError
-from tracker.files import JsonObject, new_file, read_json_value, read_lines, read_rows
-from tracker.formats import jsonl, mot
+from tracker.files import JsonObject, new_file, read_json_value, read_lines
+from tracker.formats import jsonl, mot, mots_detections
+from tracker.formats.coco import check_one_video
 from tracker.formats.numbers import MOTS
+from tracker.formats.seqinfo import SeqInfo, find_seqinfo
 from tracker.masks import Rle, check_rle, mask_to_rle, rle_to_mask
 from tracker.types import DetectionLog, Detections, LoggedDetections, LoggedFrame, LogInfo
 
@@ -125,27 +127,31 @@ def read(
 ) -> DetectionLog:
     """Read saved detections of any of the formats; what it is, its content tells.
 
-    `fps` gives times to the formats that know none. `score_range` are the scores that mean 0 and
+    `fps` gives times to the formats that know none, by default that of a seqinfo.ini beside the
+    file, which also tells the frames' size. `score_range` are the scores that mean 0 and
     1, for detectors that count otherwise; `shift` is added to the numbers of the frames of text.
     Raises FormatError that names file and line, also where `fps` is needed and missing.
     """
-    reader = _Reader(path, fps, *score_range, shift)
     head = _head(path)
     first_line = head.partition("\n")[0]
     if head.startswith("{") and '"format"' in first_line:
         is_own = f'"format":"{FORMAT}"' in first_line.replace(" ", "")
         return _from_log(path, FORMAT if is_own else jsonl.FORMAT)
+    beside = find_seqinfo(path) or SeqInfo(path)
+    fps = fps or beside.fps
     if fps is None:
         raise FormatError(f"{path}: tells no times; say how many frames a second it has (--fps)")
-    is_mots = _is_mots(first_line.split())
-    if head.startswith(("[", "{")):
+    reader = _Reader(path, fps, *score_range, shift)
+    is_json = head.startswith(("[", "{"))
+    is_mots = not is_json and mots_detections.holds_detections(path)
+    if is_json:
         found = _from_coco(reader)
     elif is_mots:
         found = _from_mots(reader)
     else:
         found = _from_mot(reader)
     sizes = [item.rle["size"] for items in found.values() for item in items if item.rle]
-    height, width = (int(v) for v in sizes[0]) if sizes else (0, 0)
+    height, width = map(int, sizes[0]) if sizes else (beside.height or 0, beside.width or 0)
     names: tuple[str, ...] = ()
     if is_mots:  # the numbers of these files are those of MOTS
         names = MOTS.categories([item.label for items in found.values() for item in items])
@@ -153,22 +159,13 @@ def read(
     return DetectionLog(info, _frames(found, reader, height, width), has_masks=bool(sizes))
 
 
-def _is_mots(fields: list[str]) -> bool:
-    return len(fields) == 10 and not _is_number(fields[9])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _head(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+            head = file.read(4096)
+            is_wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            text = head.decode("utf-16" if is_wide else "utf-8", "replace")
+            return text.lstrip("\ufeff \t\r\n")
     except OSError as exc:
         raise FormatError(f"{path}: cannot be read: {exc.strerror}") from exc
 
@@ -190,17 +187,10 @@ def _from_mot(reader: _Reader) -> dict[int, list[_Found]]:
 
 def _from_mots(reader: _Reader) -> dict[int, list[_Found]]:
     found: dict[int, list[_Found]] = defaultdict(list)
-    for number, text in read_rows(reader.path):
-        fields = text.split()
+    for number, line in mots_detections.read_objects(reader.path):
         try:
-            if len(fields) != 10:
-                what = "frame x y w h score class H W rle"
-                raise ValueError(f"must be {what}, got {len(fields)} fields")
-            x, y, w, h = (float(field) for field in fields[1:5])
-            frame, label, height, width = (int(fields[k]) for k in (0, 6, 7, 8))
-            rle = {"size": [height, width], "counts": fields[9]}
-            one = _Found((x, y, x + w, y + h), reader.score(fields[5]), label, rle)
-            found[_checked(frame + reader.shift)].append(one)
+            one = _Found(line.box, reader.score(line.score), line.label, line.rle)
+            found[_checked(line.frame + reader.shift)].append(one)
         except (ValueError, OverflowError) as exc:
             raise FormatError(f"{reader.path}:{number}: {exc}") from exc
     return found
@@ -236,6 +226,7 @@ def _from_coco(reader: _Reader) -> dict[int, list[_Found]]:
 
 def _order_of(path: Path, content: JsonObject) -> dict[int, int]:
     """Return the index of each image of a COCO file; raise FormatError."""
+    check_one_video(path, content)
     try:
         ids = sorted(int(image["id"]) for image in content.get("images") or ())
     except (KeyError, TypeError, ValueError) as exc:

@@ -3,9 +3,10 @@
 Frames count from 1 (frame = index + 1), boxes are px, classes have MOTChallenge's numbers by their
 names (person is 1, car 3; see numbers.py), visibility is 1 where the object was seen and 0 where
 its box is only predicted. Times, masks and names have no place in it.
-Commas, tabs or blanks part the fields; lines that begin with # and a header of these names are left
-out. A field behind the box may be empty: then it tells nothing. Source: motchallenge.net, the
-layout of MOT16 ground truth (arXiv 1603.00831, table 3).
+Commas, tabs or blanks part the fields, which may be quoted; lines that begin with # and a header of
+these names are left out. A field behind the box may be empty: then it tells nothing. The class may
+be one of MOTChallenge's by its name. Source: motchallenge.net, the layout of MOT16 ground truth
+(arXiv 1603.00831, table 3).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import NamedTuple
 
 from tracker.errors import FormatError
 from tracker.files import new_file, read_rows
-from tracker.formats.numbers import MOT, Numbering
-from tracker.formats.rows import Row, check_frame, ids_from_one, to_rows, to_tracks
+from tracker.formats.numbers import MOT, Numbering, find_class
+from tracker.formats.rows import Row, check_frame, ids_from_one, to_rows, to_tracks, whole_number
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
 SUFFIX = ".txt"
@@ -36,6 +37,9 @@ _HEADER = (
     {"class", "classid", "label", "category", "x", "worldx", "wx"},
 )
 _PEDESTRIAN = 1
+_MOST_FIELDS = 10  # of MOT15 and VisDrone
+_NO_CLASS = {"", "nan", "none", "null", "na", "n/a", "-"}
+_NUMBERS = {name: number for number, name in MOT.names.items() if number >= 0}
 
 
 class Line(NamedTuple):
@@ -115,7 +119,7 @@ def names_fields(text: str) -> bool:
 def _split(text: str) -> list[str]:
     """Part a line at its commas, else its tabs, else its blanks; only the last may be too many."""
     mark = next((mark for mark in (",", "\t") if mark in text), None)
-    fields = [field.strip() for field in text.split(mark)]
+    fields = [field.strip().strip("\"'").strip() for field in text.split(mark)]
     while fields and not fields[-1]:
         fields.pop()
     return fields
@@ -138,19 +142,20 @@ def _parse(fields: list[str], text: str, shift: int) -> Line:
         if not field:
             raise ValueError(f"{name} is empty")
     try:
-        frame, id_, x, y, w, h = (float(field) for field in fields[:6])
+        frame, _, x, y, w, h = (float(field) for field in fields[:6])
         score = float(fields[6]) if fields[6:] and fields[6] else None
     except ValueError:
         raise ValueError(f"must be numbers: frame,id,x,y,w,h and so on, got {text!r:.80}") from None
+    if len(fields) > _MOST_FIELDS:
+        raise ValueError(f"must be an object with {_MOST_FIELDS} fields at most, got {len(fields)}")
     if not all(map(math.isfinite, (x, y, w, h, score or 0.0))):
         raise ValueError("box and score must be finite")
-    if id_ != int(id_):
-        raise ValueError(f"id must be a whole number, got {id_:g}")
     if w < 0 or h < 0:
         raise ValueError(f"width and height must not be negative, got {w:g} x {h:g}")
     label, visible = _class_and_visibility(fields[7:])
     index = _index(frame, shift)
-    return Line(index, int(id_), (x, y, x + w, y + h), score, label, visible, len(fields))
+    id_ = whole_number("id", fields[1])
+    return Line(index, id_, (x, y, x + w, y + h), score, label, visible, len(fields))
 
 
 def _index(frame: float, shift: int) -> int:
@@ -165,9 +170,11 @@ def _class_and_visibility(fields: list[str]) -> tuple[int | None, bool]:
     """Read what stands behind the score: class, class and visibility, or a place in the world.
 
     Three fields are a class with VisDrone's truncation (0, 1) and occlusion (0, 1, 2) or with
-    two times -1; else they are MOT15's place.
+    two times -1; else they are MOT15's place. The name of the class may stand behind its number.
     """
-    rest = [_number(field) for field in fields]
+    if len(fields) == 2 and not _is_number(fields[1]):
+        fields = fields[:1] if _class(fields[0]) >= 0 else fields[1:]
+    rest = [_class(field) for field in fields[:1]] + [_number(field) for field in fields[1:]]
     is_place = len(rest) == 3 and not (rest[1] in (-1, 0, 1) and rest[2] in (-1, 0, 1, 2))
     if not rest or len(rest) > 3 or is_place or (len(rest) == 3 and not rest[0].is_integer()):
         return None, True
@@ -177,12 +184,34 @@ def _class_and_visibility(fields: list[str]) -> tuple[int | None, bool]:
     return label, len(rest) != 2 or rest[1] != 0
 
 
+def _class(text: str) -> float:
+    """Return the number of a class, which may be named; -1 where none is told."""
+    try:
+        return _number(text)
+    except ValueError:
+        number = find_class(text, _NUMBERS)
+    if number is None:
+        known = ", ".join(sorted(_NUMBERS, key=lambda name: _NUMBERS[name]))
+        raise ValueError(f"class {text!r:.40} has no number in MOTChallenge; it knows {known}")
+    return float(number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _number(text: str) -> float:
-    """Return a field behind the score; -1 for what is no number, as the name of a class."""
+    """Return a field behind the score; -1 for one that tells nothing."""
+    if text.casefold() in _NO_CLASS:
+        return -1.0
     try:
         value = float(text)
     except ValueError:
-        return -1.0
+        raise ValueError(f"must have numbers behind the score, got {text!r:.40}") from None
     return value if math.isfinite(value) else -1.0
 
 

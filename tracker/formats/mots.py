@@ -27,6 +27,7 @@ from tracker.types import LoggedFrame, LogInfo, TrackLog, Tracks
 
 SUFFIX = ".txt"
 SHARE_LEFT = 0.3  # of its own pixels a mask must keep
+_FIRST_NAMES = ("frame", "frame_id", "time_frame", "timeframe")  # of a header's first field
 CHALLENGE = "mots-challenge"  # what a file's name says where its frames count from 1
 
 
@@ -144,13 +145,21 @@ def _foot(tracks: Tracks, row: int) -> int:
 
 def holds_masks(path: Path) -> bool:
     """Tell MOTS from MOTChallenge text by the first line: five whole numbers and no sixth."""
-    first = next((text for _, text in read_rows(path)), "")
+    first = next((text for _, text in _rows(path)), "")
     return bool(re.fullmatch(r"(\d+\s+){5}(?![\d.,eE+-]+$)\S+", first))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line, without a header of six names."""
+    for position, (number, text) in enumerate(read_rows(path)):
+        names = text.casefold().split()
+        if position or len(names) != len(Line._fields) + 2 or names[0] not in _FIRST_NAMES:
+            yield number, text
 
 
 def read_objects(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the number of each line and what it says; raise FormatError that names both."""
-    for number, text in read_rows(path):
+    for number, text in _rows(path):
         fields = text.split()
         if len(fields) != 6 or not all(field.isdecimal() for field in fields[:5]):
             what = f"must be frame id class height width rle, got {text!r:.80}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -38,6 +39,26 @@ class Row:
             raise ValueError(f"detection must be a row or -1, got {self.source:.6g}")
         if not all(abs(v) < 1e9 for v in (*self.box, self.score)):  # float32 must hold it
             raise ValueError("box and score must be finite")
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return a whole number, of text digit by digit; raise ValueError.
+
+    It may be written as 3.0, but not where a float is too coarse for it.
+    """
+    try:
+        return int(value) if isinstance(value, int) else int(str(value))
+    except ValueError:
+        pass
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {value!r:.40}") from None
+    if not math.isfinite(number) or number != int(number):
+        raise ValueError(f"{name} must be a whole number, got {number:g}")
+    if abs(number) > LARGEST_ID:
+        raise ValueError(f"{name} {value} is too large to be told exactly from its neighbours")
+    return int(number)
 
 
 def check_frame(index: int) -> int:

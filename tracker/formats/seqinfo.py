@@ -9,6 +9,7 @@ from pathlib import Path
 from tracker.errors import FormatError
 
 NAME = "seqinfo.ini"
+_SIZES = ("imwidth", "imheight", "seqlength")  # in small letters, as the parser gives its keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,13 @@ def _read(path: Path) -> SeqInfo:
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"))
         section = parser["Sequence"] if parser.has_section("Sequence") else parser["DEFAULT"]
-        sizes = [section.getint(key) for key in ("imWidth", "imHeight", "seqLength")]
-        fps = section.getfloat("frameRate")
+        told = {key: value for key, value in section.items() if value.strip()}
+        sizes = [int(told[key]) if key in told else None for key in _SIZES]
+        fps = float(told["framerate"]) if "framerate" in told else None
     except (OSError, ValueError, configparser.Error) as exc:
         why = str(exc).replace("\n", " ")
         raise FormatError(f"{path}: cannot be read as seqinfo.ini: {why}") from exc
     if any(value is not None and not 0 < value < 1e9 for value in (*sizes, fps)):
         raise FormatError(f"{path}: imWidth, imHeight, seqLength and frameRate must be above 0")
     width, height, length = sizes
-    return SeqInfo(path, section.get("name"), width, height, fps, length)
+    return SeqInfo(path, told.get("name"), width, height, fps, length)

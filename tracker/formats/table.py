@@ -10,7 +10,7 @@ from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import LONGEST_LINE, new_file, read_lines
-from tracker.formats.rows import Row, check_frame, ids_from_one, to_rows, to_tracks
+from tracker.formats.rows import Row, check_frame, ids_from_one, to_rows, to_tracks, whole_number
 from tracker.masks import mask_to_rle, rle_to_mask
 from tracker.types import LoggedFrame, LogInfo, TrackLog
 
@@ -137,10 +137,9 @@ def _number(values: dict[str, Any], name: str, empty: float | None = None) -> fl
 
 def _whole(values: dict[str, Any], name: str, empty: int | None = None) -> int:
     """Return a whole number, which may be written as 3.0: so pandas writes columns with gaps."""
-    value = _number(values, name, empty)
-    if value != int(value):
-        raise ValueError(f"{name} must be a whole number, got {value:g}")
-    return int(value)
+    if _is_empty(values[name]):
+        return int(_number(values, name, empty))
+    return whole_number(name, values[name])
 
 
 def _flag(values: dict[str, Any], name: str) -> bool:

@@ -2,7 +2,8 @@
 
 "length" is the number of the last frame + 1, so position = frame index. Masks are RLE with plain
 counts, as in the data set: some readers take no others. Beyond the standard fields, the video
-carries "times" (s, null for frames that were not logged), annotations "scores".
+carries "times" (s, null for frames that were not logged), annotations "scores" and "track_boxes"
+(the tracker's; `bboxes` are the masks').
 Source: youtube-vos.org/dataset/vis.
 """
 
@@ -16,13 +17,19 @@ from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import JsonObject, new_file, read_json
-from tracker.formats.coco import categories_json, info_from_json, info_json
+from tracker.formats.coco import (
+    categories_json,
+    check_one_video,
+    info_from_json,
+    info_json,
+    mask_box,
+)
 from tracker.formats.rows import Row, ids_from_one, need_size, to_rows, to_tracks
 from tracker.masks import Rle, mask_to_rle, plain_counts, rle_to_mask
 from tracker.types import LoggedFrame, TrackLog
 
 SUFFIX = ".json"
-_PER_FRAME = ("segmentations", "bboxes", "areas", "scores", "predicted")
+_PER_FRAME = ("segmentations", "bboxes", "areas", "scores", "predicted", "track_boxes")
 
 
 @dataclass(slots=True)
@@ -55,12 +62,14 @@ def collect(log: TrackLog, path: Path) -> Collected:
             track["category_id"] = row.label  # the vote of the track's whole life
             x1, y1, x2, y2 = row.box
             rle = mask_to_rle(row.mask, frame.width, frame.height) if row.mask else None
+            box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
             values = (
                 rle,
-                [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                mask_box(row.mask, frame) if row.mask else box,
                 row.mask.area if row.mask else None,
                 row.score,
                 row.source < 0,
+                box,
             )
             for key, value in zip(_PER_FRAME, values, strict=True):
                 track[key][frame.index] = value
@@ -110,8 +119,9 @@ def _plain(rle: Rle) -> Rle:
 
 
 def read(path: Path) -> TrackLog:
-    """Read the first video of a file. Raises FormatError."""
+    """Read a log of one video. Raises FormatError."""
     content = read_json(path)
+    check_one_video(path, content)
     try:
         info = info_from_json(content)
         video = content["videos"][0]
@@ -133,7 +143,7 @@ def read(path: Path) -> TrackLog:
 
 
 def _rows(item: JsonObject) -> Iterator[tuple[int, Row]]:
-    boxes = item.get("bboxes") or [None] * len(item["segmentations"])
+    boxes = item.get("track_boxes") or item.get("bboxes") or [None] * len(item["segmentations"])
     for index, (rle, box) in enumerate(zip(item["segmentations"], boxes, strict=True)):
         if rle is None and box is None:
             continue

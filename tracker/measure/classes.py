@@ -62,29 +62,38 @@ class Classes:
             return set(labels)
         return {label} | self.unnamed
 
-    def listed(self) -> str:
-        """Name the classes that may be scored."""
-        return _listed(
-            {label: self.names.get(label) for label in self.present}, numbers=not self.is_log
-        )
+    def listed(self, *, numbers: bool = False) -> str:
+        """Name the classes that may be scored, of text or on demand with their numbers."""
+        names = {label: self.names.get(label) for label in self.present}
+        return _listed(names, numbers=numbers or not self.is_log)
 
 
 def choose(
-    truth_files: Mapping[str, Path], classes: Collection[int], benchmark: str | None = None
+    truth_files: Mapping[str, Path],
+    classes: Collection[int],
+    benchmark: str | None = None,
+    result_files: Collection[Path] = (),
 ) -> Classes:
-    """Look at the truth's classes; raise ConfigError where one that is asked for is not there."""
-    masks = any(not is_log(path) and holds_masks(path) for path in truth_files.values())
+    """Look at the truth's classes; raise ConfigError where one that is asked for is not there.
+
+    Masks are scored where the truth is text of masks, or logs beside a result that is.
+    """
+    only_log = all(is_log(path) for path in truth_files.values())
+    telling = result_files if only_log else truth_files.values()
+    masks = any(not is_log(path) and holds_masks(path) for path in telling)
     counted: set[int] = set()  # that may be scored, or were distractors
     distractors: dict[str, frozenset[int]] = {}
     lost: set[int] = set()
     names: dict[int, str] = {}
     notes: list[str] = []
     fractions: list[float] = []
+    number = 0
     for key, path in truth_files.items():
         truth = read(path, masks=masks, decode=False)
         told = benchmark or _benchmark_of(key, truth)
         distractors[key] = _distractors(told, truth) - set(classes)
         labels = {item.label for item in truth if item.counted}
+        number += sum(1 for _ in truth)
         counted |= labels - distractors[key]
         lost |= labels & distractors[key]
         names |= _names_of(truth, labels)
@@ -92,11 +101,15 @@ def choose(
         notes += _about_benchmark(key, told, truth, classes)
     present = frozenset(counted)
     doubt = _about_fractions(fractions)
-    if not present or not present.issuperset(classes):
-        lacking = f"class {min(set(classes) - present)}" if present else "objects that count"
-        why = f" ({doubt})" if doubt and not present else ""
+    if not present:
+        why = _why_nothing(number, lost, doubt, masks=masks)
+        file = next(iter(truth_files.values()))
+        where = file if len(truth_files) == 1 else f"{file} and {len(truth_files) - 1} more"
+        raise ConfigError(f"{where}: the ground truth has no objects that count: {why}")
+    if not present.issuperset(classes):
         raise ConfigError(
-            f"the ground truth has no {lacking}; its classes are {sorted(present)}{why}"
+            f"the ground truth has no class {min(set(classes) - present)}; its classes are "
+            f"{sorted(present)}"
         )
     if lost:
         notes.insert(
@@ -106,8 +119,19 @@ def choose(
         )
     notes += [f"the ground truth: {doubt}"] if doubt else []
     wanted = sorted(set(classes) or present)
-    only_log = all(is_log(path) for path in truth_files.values())
     return Classes(masks, wanted, present, distractors, names, only_log, tuple(notes))
+
+
+def _why_nothing(number: int, lost: set[int], doubt: str, *, masks: bool) -> str:
+    """Say why nothing of the truth can be scored."""
+    if doubt:
+        return doubt
+    if lost:
+        first = min(lost)
+        return f"its classes {sorted(lost)} are distractors unless named, as --classes {first}"
+    if number:
+        return f"the seventh field of all its {number} lines is 0, which leaves them out"
+    return "it holds no masks" if masks else "it is empty"
 
 
 def _names_of(truth: Sequence, labels: set[int]) -> dict[int, str]:
@@ -164,6 +188,7 @@ class Translation:
     mapping: Mapping[str, str]  # a result's class -> one of the truth's, by names or numbers
     seen: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))  # names by label
     mapped: set[str] = field(default_factory=set)  # what of `mapping` was met
+    nameless: set[int] = field(default_factory=set)  # labels of logs that tell no name for them
 
     def __post_init__(self) -> None:
         for own, wanted in self.mapping.items():
@@ -177,12 +202,25 @@ class Translation:
         """Give all objects of a result the truth's labels."""
         labels = {item.label for item in found}
         meant = {label: self._meant(label, found.name(label)) for label in sorted(labels)}
+        self.nameless |= {k for k in labels if k and found.name(k) is None and not self._told(k)}
         for items in found.frames.values():
             for id_, item in items.items():
                 items[id_] = _relabelled(item, meant[item.label])
 
     def notes(self) -> Iterator[str]:
-        """Say which of the truth's classes the result lacks while it has others, and how to map."""
+        """Say which of the truth's classes the result lacks while it has others, and how to map.
+
+        Also where numbers without names are taken for the truth's.
+        """
+        if self.nameless:
+            first, wanted = min(self.nameless), self.classes.wanted
+            other = next((label for label in wanted if label != first), wanted[0])
+            name = self.classes.names.get(other, str(other))
+            yield (
+                f"it tells no names of its classes {sorted(self.nameless)}: their numbers are "
+                f"taken for the truth's, {self.classes.listed(numbers=True)}; where they are "
+                f"others', --map {first}={_quoted(name)}"
+            )
         scored = set(self.classes.wanted)
         others = sorted(self.seen.get(NO_CLASS, ()))
         met = self.seen.keys() & scored
@@ -205,7 +243,7 @@ class Translation:
 
     def _meant(self, label: int, name: str | None) -> int:
         """Return the truth's label; of a label without a name, the label itself."""
-        told = [own for own in self.mapping if own in (str(label), name) or _same(own, name)]
+        told = self._told(label, name)
         self.mapped.update(told)
         if told:
             meant = self._label_of(self.mapping[told[0]])
@@ -213,10 +251,14 @@ class Translation:
             meant = label
         else:
             meant = find_class(name, {name: label for label, name in self.classes.names.items()})
-        is_known = meant is not None and (meant in self.classes.present or name is None)
+        is_known = meant in self.classes.present or (name is None and label == 0)
         result = meant if meant is not None and is_known else NO_CLASS
         self.seen[result].add(name or str(label))
         return result
+
+    def _told(self, label: int, name: str | None = None) -> list[str]:
+        """Return what of --map is of a label."""
+        return [own for own in self.mapping if own in (str(label), name) or _same(own, name)]
 
     def _label_of(self, wanted: str) -> int | None:
         """Return the label of one of the truth's present classes, by its number or name."""

@@ -73,7 +73,8 @@ def evaluate(
     """
     wishes = wishes or Wishes()
     metrics = _metrics()
-    chosen = choose(truth_files, classes, wishes.benchmark)
+    paths = [path for files in result_files.values() for path in files.values()]
+    chosen = choose(truth_files, classes, wishes.benchmark, paths)
     translations = {name: Translation(chosen, wishes.mapping) for name in result_files}
     notes = list(chosen.notes)
     # A result's classes must be known before the first of its sequences is scored; boxes are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tracker.errors import FormatError
+from tracker.files import read_rows
 from tracker.formats import is_log, mot, mots, open_log
 from tracker.formats.mots import without_overlap
 from tracker.formats.numbers import MOT, MOTS, NAMELESS
@@ -121,12 +123,37 @@ def read(path: Path, *, masks: bool, decode: bool = True, shift: int = 0) -> Seq
     if is_log(path):
         sequence = _read_log(path, masks=masks)
         sequence.move(shift)
-    elif masks:
-        sequence = _read_masks(path, decode=decode)
-        sequence.move(shift)
-    else:
-        sequence = _read_boxes(path, shift)
+        return sequence
+    _check_kind(path, masks=masks)
+    if not masks:
+        return _read_boxes(path, shift)
+    sequence = _read_masks(path, decode=decode)
+    sequence.move(shift)
     return sequence
+
+
+def _check_kind(path: Path, *, masks: bool) -> None:
+    """Raise FormatError for boxes where masks are scored, and the other way round."""
+    if not masks and mots.holds_masks(path):
+        raise FormatError(
+            f"{path}: holds masks (MOTS), and boxes are scored: the ground truth, or another result"
+            ", has no masks; `tracker export --to mot` makes boxes of them"
+        )
+    if masks and not mots.holds_masks(path) and _holds_boxes(path):
+        raise FormatError(
+            f"{path}: holds boxes (MOTChallenge), and masks are scored: they have none to compare"
+        )
+
+
+def _holds_boxes(path: Path) -> bool:
+    """Whether the first line is an object of MOTChallenge's, and cannot be meant as a mask."""
+    first = next((text for _, text in read_rows(path)), "")
+    if re.fullmatch(r"(\d+\s+){5}\S+", first):
+        return False
+    try:
+        return next(mot.read_objects(path, shift=1), None) is not None
+    except FormatError:
+        return False
 
 
 def _read_log(path: Path, *, masks: bool) -> Sequence:

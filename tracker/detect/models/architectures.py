@@ -16,9 +16,19 @@ from tracker.detect.models.mobile import NAME, maskrcnn_mobilenet_v3_small_fpn
 from tracker.detect.models.statedict import Fit, fit
 
 _FIRST = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", NAME)  # looked at before the rest
+# Builders whose models have the same tensors and other settings: by these alone they work worse.
+_ALIKE = (("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"),)
 _LEAST_SHARE = 0.5  # of a model's names; a file that has fewer is for something else
 # Names of tensors, without their prefix, that only one kind of model has.
 _FOREIGN = (
+    (
+        r"roi_heads\.mask_predictor\.conv5_mask\.",
+        "torchvision's Mask R-CNN with another backbone or heads",
+    ),
+    (
+        r"\brpn\.head\.(cls_logits|bbox_pred)\.",
+        "torchvision's Faster R-CNN with another backbone or heads",
+    ),
     (r"proposal_generator\.|backbone\.bottom_up\.|\bfpn_(lateral|output)\d", "Detectron2"),
     (r"roi_heads\.(box|mask)\.(feature_extractor|predictor)\.", "maskrcnn-benchmark"),
     (r"\b(bbox|mask|rpn|roi|panoptic)_head\.|\bneck\..*convs\.\d+\.conv\.", "MMDetection"),
@@ -62,6 +72,24 @@ def find_builder(tensors: Mapping[str, torch.Tensor], named: Sequence[str] = ())
         if _fits(fit(tensors, shapes_of(name, 2)), shapes_of(name, 2)):
             return name
     return None
+
+
+def builders_in(text: str) -> tuple[str, ...]:
+    """Return the builders that a file's name tells, the longest first."""
+    plain = text.casefold().replace("-", "_")
+    known = [*list_models(module=detection), NAME]
+    return tuple(sorted((name for name in known if name in plain), key=len, reverse=True))
+
+
+def note_alike(name: str, named: Sequence[str]) -> list[str]:
+    """Say which other builder's model has the same tensors, where nothing named this one."""
+    if name in named:
+        return []
+    others = [other for pair in _ALIKE if name in pair for other in pair if other != name]
+    return [
+        f"the tensors fit two models: {name} is taken; --model {other} is the other"
+        for other in others
+    ]
 
 
 def nearest_builder(tensors: Mapping[str, torch.Tensor]) -> str | None:

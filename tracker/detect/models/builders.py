@@ -16,17 +16,20 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from tracker.config import DetectorConfig
 from tracker.detect.models.architectures import (
     build_module,
+    builders_in,
     count_classes,
     describe_foreign,
     find_builder,
     is_foreign,
     nearest_builder,
+    note_alike,
     shapes_of,
 )
 from tracker.detect.models.cards import card_of, check_name, fetched
-from tracker.detect.models.classnames import Names, coco_names, fit_names, read_names
+from tracker.detect.models.classnames import Names, coco_names, fit_names, tidied
 from tracker.detect.models.factory import call_factory
 from tracker.detect.models.mobile import NAME
+from tracker.detect.models.namefiles import read_names
 from tracker.detect.models.pickled import code_refusal
 from tracker.detect.models.statedict import Fit, fit, load_state
 from tracker.detect.models.weights import (
@@ -163,10 +166,15 @@ def _builder_of(file: WeightsFile, source: str) -> str:
     """Return the builder whose model a file's tensors are, or nearest to; raise ModelError."""
     if not file.tensors:
         return DEFAULT
-    name = find_builder(file.tensors, file.builders) or nearest_builder(file.tensors)
+    name = find_builder(file.tensors, _named(file, source)) or nearest_builder(file.tensors)
     if name is None:
         raise _foreign(file, source, "a detector of torchvision")
     return name
+
+
+def _named(file: WeightsFile, source: str) -> tuple[str, ...]:
+    """Return the builders that a file names, in it or by its own name."""
+    return (*file.builders, *builders_in(Path(source).name))
 
 
 def _read(config: DetectorConfig) -> WeightsFile | None:
@@ -199,6 +207,8 @@ def _from_builder(name: str, config: DetectorConfig, file: WeightsFile | None) -
         module, found, notes = _built(name, file, path)
     except ModelError as exc:
         raise _advise(exc, config, file) from exc
+    if config.model is None and file.info is None:
+        notes += note_alike(name, _named(file, config.weights))
     classes = count_classes(found, name) or 2
     categories, naming = _name_classes(config, file, classes)
     digest = sha256(path)
@@ -227,10 +237,24 @@ def _from_factory(name: str, config: DetectorConfig, file: WeightsFile | None) -
     found = _fitted(file, module.state_dict(), path, name)
     notes = load_state(module, found, str(path), name)
     classes = len(own) or _heads_classes(module)
-    stored = [fit_names(names, classes) if classes else names for names in file.names]
-    own = next((names for names in stored if names is not None), own)
+    stored, said = _stored_names(file, module, classes)
+    notes += said if config.classes_file is None else []
+    own = stored or own
     categories = _own_names(config, module, own, name)
     return LoadedModel(module, categories, name, str(path), sha256(path), file.info, tuple(notes))
+
+
+def _stored_names(
+    file: WeightsFile, module: nn.Module, classes: int | None
+) -> tuple[Names, list[str]]:
+    """Return the names in a file that fit a model of the user's own, and what is to be said."""
+    for names in file.names:
+        # Where another kind of model has its background, its own list says.
+        is_whole = len(names) == classes and not isinstance(module, GeneralizedRCNN)
+        fitting = fit_names(names, classes) if classes and not is_whole else names
+        if fitting is not None:
+            return tidied(names, fitting)
+    return (), []
 
 
 def _fitted(file: WeightsFile, expected: Mapping[str, Any], path: Path, name: str) -> Fit:
@@ -260,7 +284,7 @@ def _advise(error: ModelError, config: DetectorConfig, file: WeightsFile) -> Mod
             f"{error}; of the known models it is the nearest, one of your own is given by --model "
             "file.py:function"
         )
-    other = find_builder(file.tensors, file.builders)
+    other = find_builder(file.tensors, _named(file, config.weights))
     if other is None:
         return error
     return ModelError(f"{config.weights}: is a {other}; leave out detector.model ({config.model})")
@@ -293,7 +317,7 @@ def _name_classes(
     for names in file.names:
         fitting = fit_names(names, classes)
         if fitting is not None:
-            return fitting, []
+            return tidied(names, fitting)
     known = coco_names(classes)
     give = "--classes-file FILE gives others, one a line"
     if known is not None:

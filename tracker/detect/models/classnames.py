@@ -1,44 +1,53 @@
-"""Names of classes: in whatever form a checkpoint or a file of names has them."""
+"""Names of classes: in whatever form a checkpoint has them."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from tracker.detect.models.pickled import children
-from tracker.errors import ConfigError, FormatError
-from tracker.files import read_json_value, read_rows
 
 BACKGROUND = "__background__"
 ABSENT = "N/A"  # of a label that no class has, as torchvision's COCO names have it
 _COCO_CLASSES = 91  # labels of COCO, gaps and background counted
 _COCO_NAMES = 80
 _BACKGROUNDS = {"background", "bg", "back ground"}
+# In small letters, without marks, and "to" for 2; those that surely mean names stand first.
 _KEYS = (
     "classes",
     "categories",
-    "class_names",
-    "category_names",
     "classnames",
-    "label_names",
+    "categorynames",
+    "labelnames",
+    "classlabels",
+    "targetnames",
+    "catnames",
+    "thingclasses",
+    "classlist",
+    "instancecategorynames",
+    "cocoinstancecategorynames",
     "labels",
     "names",
-    "class_list",
-    "thing_classes",
-    "idx_to_class",
-    "id2label",
-    "id_to_name",
-    "label_map",
+    "cats",
+    "classmap",
+    "classdict",
+    "classesdict",
     "labelmap",
-    "class_map",
-    "class_to_idx",
-    "label2id",
+    *(
+        f"{one}to{other}"
+        for text in ("class", "label", "name", "category", "cat")
+        for number in ("id", "idx", "index", "ind", "num", "int", "label")
+        for one, other in ((number, text), (text, number))
+    ),
 )
+_SINGLE = ("classes", "classnames", "classname", "categories")  # where one name may be plain text
+_LONGEST_TEXT = 100_000  # characters of a list that is written as text
 _DEEPEST = 5  # levels of dictionaries in dictionaries
 Names = tuple[str, ...]
 
@@ -52,6 +61,7 @@ def find_names(content: Any) -> tuple[Names, ...]:
         for part in level:
             held = {_plain_key(name): value for name, value in _held(part)}
             found += [names for key in _KEYS if key in held for names in read_forms(held[key])]
+            found += [(held[key].strip(),) for key in _SINGLE if _is_one_name(held.get(key))]
             below += [value for value in held.values() if _may_hold_names(value)]
         level = below
     return tuple(dict.fromkeys(found))
@@ -66,14 +76,42 @@ def read_forms(value: Any) -> list[Names]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, str):
-        value = [name.strip() for name in value.split(",")] if "," in value else None
+        value = _listed(value)
     if isinstance(value, Mapping):
         return _by_ids(_ids_of(value))
     if not isinstance(value, list | tuple) or not value:
         return []
-    if all(isinstance(one, str) for one in value):
-        return [tuple(value)]
+    named = [one.get("name") for one in value if isinstance(one, Mapping)]
+    if len(named) == len(value) and not any("id" in one for one in value):
+        value = named
+    first, *rest = (_decoded(one) for one in value)
+    texts = [BACKGROUND if first is None and rest else first, *rest]
+    if all(isinstance(one, str) for one in texts):
+        return [tuple(map(str.strip, texts))]
     return _by_ids([(one.get("id"), one.get("name")) for one in value if isinstance(one, Mapping)])
+
+
+def _listed(text: str) -> Any:
+    """Return a list that is written as text: JSON, Python's, or names between marks; else None."""
+    text = text.strip()
+    if text[:1] in ("[", "{", "(") and len(text) <= _LONGEST_TEXT:
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(text)
+            except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+                continue
+        return None
+    mark = next((mark for mark in ("\n", ";", ",") if mark in text), None)
+    return text.split(mark) if mark else None
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _is_one_name(value: Any) -> bool:
+    """Whether a text may be the name of the only class: no list, number or path."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[^\W\d][\w -]{0,60}", value.strip()))
 
 
 def fit_names(names: Sequence[str], classes: int) -> Names | None:
@@ -81,7 +119,7 @@ def fit_names(names: Sequence[str], classes: int) -> Names | None:
 
     80 names are COCO's where there are 91 labels, which leave gaps.
     """
-    own = tuple(names[1:]) if names and is_background(names[0]) else tuple(names)
+    own = without_background(tuple(names))
     if len(own) == classes - 1:
         return (BACKGROUND, *own)
     if len(names) == classes:
@@ -107,44 +145,37 @@ def is_background(name: str) -> bool:
     return name.strip("_- ").replace("_", " ").casefold() in _BACKGROUNDS
 
 
-def read_names(path: Path, classes: int | None) -> Names:
-    """Return the names in a file, one a line or in JSON, for so many labels.
+def without_background(names: Names) -> Names:
+    """Return names without that of the background, wherever the one that means it stands."""
+    own = tuple(name for name in names if not is_background(name))
+    return own if len(own) == len(names) - 1 else names
 
-    None takes as many as there are. Raises ConfigError that says how many are needed.
+
+def tidied(names: Names, fitting: Names) -> tuple[Names, list[str]]:
+    """Return the names that fit a model, all distinct, and what is to be said of them.
+
+    `names` are as a file has them: the background may stand elsewhere than first.
     """
-    try:
-        is_json = path.suffix == ".json" or path.read_bytes().lstrip()[:1] in (b"[", b"{")
-        forms = read_forms(read_json_value(path)) if is_json else [_lines(path)]
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except FormatError as exc:
-        raise ConfigError(str(exc)) from exc
-    own = [_without_background(names) for names in forms]
-    if not any(own):
-        raise ConfigError(f"{path}: holds no names of classes; write one a line, or a JSON list")
-    for names in own:
-        fitting = fit_names(names, len(names) + 1 if classes is None else classes)
-        if fitting is not None and fitting[0] == BACKGROUND:
-            return _distinct(fitting, path)
-    raise ConfigError(
-        f"{path}: holds {len(own[-1])} names, the model has {(classes or 0) - 1} classes beside "
-        "the background; give one name for each, in the order of their labels"
-    )
-
-
-def _lines(path: Path) -> Names:
-    return tuple(text for _, text in read_rows(path))
-
-
-def _without_background(names: Names) -> Names:
-    return names[1:] if names and is_background(names[0]) else names
-
-
-def _distinct(names: Names, path: Path) -> Names:
-    twice = [name for name in names if names.count(name) > 1 and name != ABSENT]
-    if twice:
-        raise ConfigError(f"{path}: names {twice[0]!r} twice; every class needs a name of its own")
-    return names
+    notes = []
+    place = next((k for k, name in enumerate(names) if is_background(name)), 0)
+    if place and fitting[0] == BACKGROUND:
+        notes.append(
+            f"the weights name the background in place {place}, and their model has it in 0: "
+            "the other names are taken in their order"
+        )
+    distinct = list(fitting)
+    for label, name in enumerate(fitting):
+        if not name or (name in distinct[:label] and name != ABSENT):
+            distinct[label] = f"{name} {label}" if name else f"class {label}"
+    changed = [k for k, name in enumerate(fitting) if name != distinct[k]]
+    if changed:
+        first = changed[0]
+        labels = "a class" if len(changed) == 1 else f"{len(changed)} classes"
+        notes.append(
+            f"the weights name {labels} as another or not at all: label {first} is "
+            f"called {distinct[first]!r}; --classes-file FILE gives others"
+        )
+    return tuple(distinct), notes
 
 
 def _held(part: Any) -> Iterator[tuple[str, Any]]:
@@ -152,7 +183,7 @@ def _held(part: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain_key(name: str) -> str:
-    return re.sub(r"\W", "_", name).casefold()
+    return re.sub(r"[\W_]", "", name).casefold().replace("2", "to")
 
 
 def _may_hold_names(value: Any) -> bool:
@@ -171,7 +202,8 @@ def _ids_of(names: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
 
 def _by_ids(pairs: Sequence[tuple[Any, Any]]) -> list[Names]:
     """Return names at the places of their ids, and packed in their order."""
-    numbered = {_number(number): name for number, name in pairs if isinstance(name, str)}
+    texts = [(number, _decoded(name)) for number, name in pairs]
+    numbered = {_number(number): name.strip() for number, name in texts if isinstance(name, str)}
     ids = sorted(number for number in numbered if number is not None)
     if not ids or len(ids) < len(pairs) or ids[-1] > 10 * len(ids) + 100:
         return []
@@ -187,4 +219,6 @@ def _number(value: Any) -> int | None:
         value = value.item() if value.ndim == 0 else None
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"\d{1,6}", value) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

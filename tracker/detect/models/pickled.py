@@ -138,7 +138,8 @@ def read_pickled(path: Path) -> Any:
 def _load(path: Path, known: list[Any]) -> Any:
     with warnings.catch_warnings(), torch.serialization.safe_globals(known):
         warnings.simplefilter("ignore")  # of old formats, which are read all the same
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its name alone torch takes it for safetensors
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _stand_in(name: str, kind: type[StandIn]) -> type[StandIn]:
@@ -232,14 +233,19 @@ def _array_globals() -> list[Any]:
         for module in _ARRAY_MODULES
         for value in (np.zeros(1), np.float64(0))
     ]
-    return [np.ndarray, np.dtype, *kinds, *builders]
+    return [np.ndarray, np.dtype, np.record, *kinds, *builders]
 
 
 def _found_at(module: str, build: Any) -> Callable[..., Any]:
-    """Return a function as one of another module."""
+    """Return a function as one of another module.
+
+    Of a subclass of arrays, which is not imported, it returns what stands in for it.
+    """
 
     def built(*args: Any) -> Any:
-        return build(*args)
+        kind = args[0] if args else None
+        is_other = isinstance(kind, type) and issubclass(kind, StandIn)
+        return kind() if kind and is_other else build(*args)
 
     built.__module__ = module
     built.__name__ = built.__qualname__ = build.__name__

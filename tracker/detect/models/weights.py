@@ -16,6 +16,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from tracker.detect.models.classnames import Names, find_names
+from tracker.detect.models.contents import check_contents, is_safetensors
 from tracker.detect.models.pickled import (
     StandIn,
     children,
@@ -73,10 +74,9 @@ def find_weights(name: str) -> Path:
 
 def read_weights(path: Path) -> WeightsFile:
     """Read a file of weights, whatever saved it; run no code of it. Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file")
     try:
-        if path.suffix == ".safetensors":
+        check_contents(path)
+        if is_safetensors(path):
             info, names = _read_metadata(path)
             return WeightsFile(safetensors.torch.load_file(path), names, info)
         content = read_pickled(path)
@@ -107,9 +107,9 @@ def read_info(path: Path) -> ModelInfo | None:
 
     Raises ModelError.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
-        return None
     try:
+        if not path.is_file() or not is_safetensors(path):
+            return None
         return _read_metadata(path)[0]
     except ModelError:
         raise
