@@ -64,13 +64,16 @@ def _gather(
     problems: list[Problem] = []
     for source in (source for path in paths for source in sources_of(path, pictures)):
         if source.said:
-            kind: Kind = "annotation" if source.fatal else "split"
+            kind: Kind = "file" if source.fatal else "split"
             problems.append(Problem(str(source.path), "", source.said, source.fatal, kind))
         if source.read is None:
             continue
         data = _read(source, source.read)
         if source.split == "val" and _is_blank(data):
-            text = "is named to validate by, but labels nothing: not used"
+            text = (
+                "is named to validate by, but labels nothing: not used; without others a part "
+                "of the training is held back"
+            )
             problems.append(Problem(str(source.path), "", text, False, "split"))
         else:
             (held if source.split == "val" else train).append(data)

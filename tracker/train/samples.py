@@ -146,7 +146,7 @@ def foreign(train: Dataset, held: Dataset) -> list[Problem]:
         text = f"{count} objects to validate by are left out: the training has only {known}"
         if name.casefold() in alike:
             text += f" ({name} and {alike[name.casefold()]} differ in capital letters alone)"
-        found.append(Problem("categories", name, text, False, "category name"))
+        found.append(Problem("categories", name, text, False, "category lost"))
     return found
 
 

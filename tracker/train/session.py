@@ -87,8 +87,13 @@ def check_usable(prepared: Prepared) -> None:
     if not prepared.val.samples and not prepared.config.val:
         raise ConfigError(f"{where}: too few pictures to hold some back for validation")
     if not sum(prepared.val.counts().values()):
+        others = "".join(
+            f"; {problem.id}: {problem.text}"
+            for problem in prepared.problems
+            if problem.kind == "category lost"
+        )
         raise ConfigError(
-            f"{where}: no picture to validate by has an object of the categories {names}"
+            f"{where}: no picture to validate by has an object of the categories {names}{others}"
         )
 
 
@@ -97,6 +102,10 @@ def _check_paths(config: TrainConfig) -> None:
     for path in (*config.data, *config.val):
         if not path.isprintable():
             raise ConfigError(f"{path!r}: rename it, its name cannot be written down")
+    if config.pictures and not Path(config.pictures).is_dir():
+        raise ConfigError(
+            f"pictures = {config.pictures!r}: no such folder; name the folder of the pictures"
+        )
     if not config.data:
         raise ConfigError("give a file or folder of labelled pictures to train on")
 

@@ -18,6 +18,7 @@ from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset
 
 _NAMES = ("file_name", "filename", "path", "coco_url")  # of a picture; LVIS has an address
+_CATEGORIES = 'add "categories": [{"id": 1, "name": "..."}], one for each category_id'
 NO_OUTLINE = "tracker:no outline"  # why an object of another form has none
 _HEADINGS = {"background", "_background_", BACKGROUND}  # categories that no object has
 
@@ -59,7 +60,7 @@ def read(path: Path, where: Where | None = None, content: JsonObject | None = No
 def _list(path: Path, content: JsonObject, key: str) -> list[Any]:
     found = entries(content.get(key))
     if found is None:
-        form = name_form(content)
+        form = name_form(content) or (_CATEGORIES if key == "categories" else "")
         what = f"; {form}" if form else ""
         raise FormatError(f"{path}: is no COCO instance file: it has no list {key!r}{what}")
     return found

@@ -82,7 +82,7 @@ def _by_class(place: Place, pairs: Sequence[Pair], problems: list[Problem]) -> D
         instances = (*before, *sample.instances)
         samples[sample.path] = Sample(sample.path, sample.width, sample.height, instances)
     text = f"its folders are taken as classes: {', '.join(place.classes)}"
-    problems.append(Problem(str(place.masks), "", text, False, "label picture"))
+    problems.append(Problem(str(place.masks), "", text, False, "folders"))
     return Dataset(tuple(samples.values()), data.categories, tuple(problems))
 
 
@@ -192,7 +192,7 @@ def load_plane(path: Path, problems: list[Problem]) -> npt.NDArray[np.int64] | N
     if not has_palette and is_smoothed(plane):
         values = len(np.unique(plane)) - 2
         text = f"has smoothed edges ({values} values between 0 and 255): one object from 128 on"
-        findings.note("label picture", "", text)
+        findings.note("smoothed", "", text)
         plane = plane >= 128
     elif is_lossy and plane.any():
         findings.refuse("label picture", "", "is JPEG, which changes numbers of objects: save PNG")
