@@ -344,6 +344,16 @@ def test_folders_of_label_pictures_are_classes(tmp_path):
     assert len(data.samples) == 3
 
 
+def test_a_folder_a_picture_holds_a_label_picture_an_object(tmp_path):
+    pictures(tmp_path / "images")
+    for k in THREE:
+        labelled.save(tmp_path / "masks" / str(k) / "0.png", MASK)
+        labelled.save(tmp_path / "masks" / str(k) / "1.png", np.roll(MASK, 25, 1))
+    data, _ = find.read_data([tmp_path])
+    assert fatal(data) + notes(data) == []
+    assert [len(sample.instances) for sample in data.samples] == [2, 2, 2]
+
+
 def test_daviss_lists_tell_the_clips_apart(tmp_path):
     for clip in ("bear", "dog", "cow"):
         pictures(tmp_path / "JPEGImages" / "480p" / clip)

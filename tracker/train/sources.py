@@ -212,7 +212,7 @@ def _json_files(folder: Path, where: Where) -> Iterator[Source]:
     found = {path: content for path, content in contents.items() if _is_list_of_labels(content)}
     own = [path for path, content in contents.items() if labelme.is_labelme(content)]
     if found:
-        yield from _of_files(found, where)
+        yield from _of_files(folder, found, where)
         if own:
             text = f"{len(own)} files of labelme lie beside {next(iter(found)).name}: not read"
             yield Source(folder, "", None, text)
@@ -225,9 +225,13 @@ def _json_files(folder: Path, where: Where) -> Iterator[Source]:
         raise error
 
 
-def _of_files(found: dict[Path, JsonObject], where: Where) -> Iterator[Source]:
+def _of_files(folder: Path, found: dict[Path, JsonObject], where: Where) -> Iterator[Source]:
     """Yield COCO files with what their names, or those of their folders, say they are for."""
-    splits = {path: split_of(path.stem) or folder_split(path.parent.name) for path in found}
+    splits = {
+        path: split_of(path.stem)
+        or (folder_split(path.parent.name) if path.parent != folder else "")
+        for path in found
+    }
     alone = len(found) == 1
     for path, content in found.items():
         split = splits[path]

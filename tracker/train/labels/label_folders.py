@@ -39,7 +39,7 @@ class Place:
     split: Split = ""
     classes: tuple[str, ...] = ()  # folders of the label pictures that are named as classes
     clips: frozenset[str] = frozenset()  # folders of both that are read; none stands for all
-    form: str = ""
+    form: str = ""  # "cityscapes", or "objects": a folder a picture, with a file an object
 
     def label_pictures(self) -> Iterator[Path]:
         """Yield the label pictures."""
@@ -172,10 +172,12 @@ def _with_classes(place: Place) -> Place:
         return place
     stems = [{path.stem for path in place_.label_pictures()} for place_ in map(_alone, folders)]
     names = tuple(child.name for child, found in zip(folders, stems, strict=True) if found)
+    known = Pictures(place.pictures)
+    if names and all(known.of(Path(f"{name}.png"), Path()) for name in names):
+        return dataclasses.replace(place, form="objects")
     overlap = sum(map(len, stems)) > len(set().union(*stems))
     is_words = not any(any(map(str.isdigit, name)) or folder_split(name) for name in names)
     flat = any(path.is_file() and path.suffix.lower() in _MASKS for path in place.masks.iterdir())
-    known = Pictures(place.pictures)
     paired = [known.of(Path(stem), Path()) for found in stems for stem in found]
     if names and not flat and (overlap or is_words) and any(paired):
         return dataclasses.replace(place, classes=names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,28 @@ def read(place: Place, category: str = "object") -> Dataset:
     if place.classes:
         return _by_class(place, pairs, problems)
     is_cityscapes = place.form == "cityscapes"
-    return from_planes(
+    data = from_planes(
         _planes(pairs, problems),
         problems,
         CITYSCAPES if is_cityscapes else {},
         "person" if place.masks.name == "PedMasks" else category,
     )
+    return _a_sample_a_picture(data) if place.form == "objects" else data
+
+
+def _a_sample_a_picture(data: Dataset) -> Dataset:
+    """Return data whose pictures have several label pictures with the objects of all."""
+    samples: dict[Path, Sample] = {}
+    problems = list(data.problems)
+    for sample in data.samples:
+        first = samples.get(sample.path, sample)
+        if (first.width, first.height) != (sample.width, sample.height):
+            text = "its label pictures differ in size"
+            problems.append(Problem(str(sample.path), "", text, True, "label picture"))
+            continue
+        before = first.instances if first is not sample else ()
+        samples[sample.path] = replace(first, instances=(*before, *sample.instances), group="")
+    return replace(data, samples=tuple(samples.values()), problems=tuple(problems))
 
 
 def _planes(pairs: Iterable[Pair], problems: list[Problem]) -> Iterator[tuple[Path, Path, Plane]]:
@@ -70,20 +86,9 @@ def _by_class(place: Place, pairs: Sequence[Pair], problems: list[Problem]) -> D
     for name in place.classes:
         own = [pair for pair in pairs if pair[1].relative_to(place.masks).parts[0] == name]
         parts.append(from_planes(_planes(own, problems), (), {}, name))
-    data = join(parts)
-    samples: dict[Path, Sample] = {}
-    for sample in data.samples:
-        first = samples.get(sample.path)
-        before = first.instances if first else ()
-        if first and (first.width, first.height) != (sample.width, sample.height):
-            text = "its label pictures differ in size"
-            problems.append(Problem(str(sample.path), "", text, True, "label picture"))
-            continue
-        instances = (*before, *sample.instances)
-        samples[sample.path] = Sample(sample.path, sample.width, sample.height, instances)
     text = f"its folders are taken as classes: {', '.join(place.classes)}"
     problems.append(Problem(str(place.masks), "", text, False, "folders"))
-    return Dataset(tuple(samples.values()), data.categories, tuple(problems))
+    return _a_sample_a_picture(replace(join(parts), problems=tuple(problems)))
 
 
 def _pairs(place: Place, problems: list[Problem]) -> list[Pair]:
@@ -91,7 +96,8 @@ def _pairs(place: Place, problems: list[Problem]) -> list[Pair]:
     known = Pictures(place.pictures)
     pairs: list[Pair] = []
     for path in place.label_pictures():
-        picture = known.of(path, path.parent.relative_to(place.masks))
+        named = path.parent if place.form == "objects" and path.parent != place.masks else path
+        picture = known.of(named, named.parent.relative_to(place.masks))
         if picture is not None:
             pairs.append((picture, path))
         else:
