@@ -229,6 +229,19 @@ def test_labelme_anywhere_and_what_lies_beside_it(tmp_path):
     assert areas(data) == [400] * 9
 
 
+@pytest.mark.parametrize("folder", ["labels/{}", "{}/jsons", "annotations/{}"])
+def test_labelmes_folders_are_used_as_named(tmp_path, folder):
+    for name in ("train", "val", "test"):
+        pictures(tmp_path / "images" / name)
+        shapes = [{"label": "person", "points": PAIRS}]
+        content = {"shapes": shapes, "imagePath": "1.jpg"}
+        write(tmp_path / folder.format(name) / "1.json", content)
+    parts = find.read_data([tmp_path])
+    found = [[s.path.parent.name for s in data.samples] for data in parts]
+    assert found == [["train"], ["val"]]
+    assert sum("is named test" in note for note in notes(parts[0])) == 1
+
+
 @pytest.mark.parametrize("start", ["", "data:image/png;base64,"])
 def test_a_picture_within_a_label_file_is_read_or_told(tmp_path, start):
     held = base64.b64encode(png(NOISE)).decode()

@@ -217,7 +217,7 @@ def _json_files(folder: Path, where: Where) -> Iterator[Source]:
             text = f"{len(own)} files of labelme lie beside {next(iter(found)).name}: not read"
             yield Source(folder, "", None, text)
     elif own:
-        yield Source(folder, "", partial(labelme.read, own, where))
+        yield from _of_labelme(folder, own, where)
     if found or own:
         yield from (_unreadable(path, error) for path, error in damaged.items())
         return
@@ -227,11 +227,7 @@ def _json_files(folder: Path, where: Where) -> Iterator[Source]:
 
 def _of_files(folder: Path, found: dict[Path, JsonObject], where: Where) -> Iterator[Source]:
     """Yield COCO files with what their names, or those of their folders, say they are for."""
-    splits = {
-        path: split_of(path.stem)
-        or (folder_split(path.parent.name) if path.parent != folder else "")
-        for path in found
-    }
+    splits = {path: split_of(path.stem) or _split_of_parent(path, folder) for path in found}
     alone = len(found) == 1
     for path, content in found.items():
         split = splits[path]
@@ -246,6 +242,22 @@ def _of_files(folder: Path, found: dict[Path, JsonObject], where: Where) -> Iter
         else:
             told = "" if split or not any(splits.values()) else _UNNAMED
             yield Source(path, split, reader, told)
+
+
+def _of_labelme(folder: Path, paths: Sequence[Path], where: Where) -> Iterator[Source]:
+    """Yield labelme's files of each folder with what that is for, as labels/train/ says."""
+    for parent in dict.fromkeys(path.parent for path in paths):
+        own = [path for path in paths if path.parent == parent]
+        split = _split_of_parent(own[0], folder)
+        if split == "test":
+            yield Source(parent, split, None, _IS_TEST)
+        else:
+            yield Source(parent, split, partial(labelme.read, own, where))
+
+
+def _split_of_parent(path: Path, folder: Path) -> Split:
+    """Return what the folder of a file is for by its name, where it lies below `folder`."""
+    return "" if path.parent == folder else folder_split(path.parent.name)
 
 
 def _read_each(
