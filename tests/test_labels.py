@@ -12,6 +12,7 @@ pytest.importorskip("lightning_fabric", reason="the extra `train` is not install
 from tracker.errors import ConfigError, FormatError
 from tracker.train import find
 from tracker.train.labels import clip_labels, coco_labels, label_images
+from tracker.train.labels.label_folders import find_places
 from tracker.train.labels.shapes import crosses_itself
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample, checked, join, split
 
@@ -206,7 +207,7 @@ def test_label_pictures_with_faults(tmp_path):
     (root / "PedMasks" / "lonely_mask.png").write_bytes(b"")
     (root / "PedMasks" / "P1_mask.png").write_bytes(b"no picture")
     labelled.save(root / "PNGImages" / "unlabelled.png", np.zeros((8, 8, 3), np.uint8))
-    data = label_images.read(root)
+    data = label_images.read(*find_places(root))
     assert len(data.samples) == 1
     assert sorted(p.text.partition(" (")[0] for p in data.problems) == [
         "cannot be read",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tracker.train.problems import Problem
 from tracker.train.samples import Dataset, Instance
@@ -13,34 +13,35 @@ from tracker.train.samples import Dataset, Instance
 def without_false_crowds(
     train: Dataset, held: Dataset | None = None
 ) -> tuple[Dataset, Dataset | None]:
-    """Return the data with a category's crowds taken as objects where it has nothing else.
+    """Return the data with a category's crowds taken as objects where a part has nothing else.
 
     CVAT writes every mask that is drawn by brush with iscrowd 1. `held` has the same categories.
     """
-    parts = [train] if held is None else [train, held]
-    objects = {one.label for one in _instances(parts) if not one.crowd}
-    marked = Counter(one.label for one in _instances(parts) if one.crowd and one.marked)
+    return _changed(train, ""), None if held is None else _changed(held, " to validate by")
+
+
+def _changed(data: Dataset, where: str) -> Dataset:
+    objects = {one.label for one in _instances(data) if not one.crowd}
+    marked = Counter(one.label for one in _instances(data) if one.crowd and one.marked)
     alone = marked.keys() - objects
     problems = [
-        _told(train.categories[label], count, taken=label in alone)
+        _told(data.categories[label], count, where, taken=label in alone)
         for label, count in sorted(marked.items())
     ]
-    changed = [_with_objects(part, alone) for part in parts]
-    first = dataclasses.replace(changed[0], problems=(*train.problems, *problems))
-    return first, None if held is None else changed[1]
+    changed = _with_objects(data, alone)
+    return dataclasses.replace(changed, problems=(*data.problems, *problems))
 
 
-def _instances(parts: Sequence[Dataset]) -> Iterator[Instance]:
-    for part in parts:
-        for sample in part.samples:
-            yield from sample.instances
+def _instances(data: Dataset) -> Iterator[Instance]:
+    for sample in data.samples:
+        yield from sample.instances
 
 
-def _told(name: str, count: int, *, taken: bool) -> Problem:
+def _told(name: str, count: int, where: str, *, taken: bool) -> Problem:
     what = "not learnt"
     if taken:
         what = "taken as objects, as the category has no others"
-    text = f"{count} {name} objects are crowds (iscrowd 1): {what}"
+    text = f"{count} {name} objects{where} are crowds (iscrowd 1): {what}"
     return Problem("categories", name, text, False, "crowd")
 
 

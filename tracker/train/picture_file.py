@@ -58,6 +58,8 @@ def _file(path: Path) -> IO[bytes]:
     data = content.get("imageData") if isinstance(content, dict) else None
     if not isinstance(data, str):
         raise FileNotFoundError(f"{path}: holds no picture")
+    if data.startswith("data:"):  # as a browser writes it: data:image/png;base64,...
+        data = data.partition(",")[2]
     return io.BytesIO(base64.b64decode(data))
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 Kind = Literal[
     "picture missing", "picture name", "picture unreadable", "picture size", "picture turned",
     "picture entry", "picture twice", "split", "annotation", "id", "category", "category name",
-    "no examples",
+    "category lost", "no examples", "file", "smoothed", "folders",
     "segmentation", "box only", "part", "outline", "shares", "crowd", "label picture", "unlabelled",
 ]  # fmt: skip
 
@@ -23,11 +23,15 @@ REMEDIES: dict[Kind, str] = {
     "picture turned": "turn the picture itself (`mogrify -auto-orient`) and label it upright",
     "picture entry": "give every entry of `images` an id of its own, and a file_name",
     "picture twice": "nothing, if all labels are meant; else delete one of the entries",
-    "split": "name a folder or file `train` or `val` to use it",
+    "split": "name a folder or file `train` or `val` to use it so, or give it by itself",
     "annotation": "export the labels anew, or delete the annotation",
     "id": "give every annotation the id of its picture, and an id of its own",
     "category": "give every category an id and a name, and every annotation one of these ids",
     "category name": "write the name one way",
+    "category lost": "call it as the training does, or label it there too",
+    "file": "mend or export it anew, or take it out of the folder",
+    "smoothed": "save the masks without smoothing, as PNG, if their edges matter",
+    "folders": "nothing, if they are classes; else put all label pictures into one folder",
     "no examples": "label some, or leave the category out with --classes",
     "segmentation": "draw it anew, or export polygons [[x, y, x, y, ...]] in px or COCO's RLE",
     "box only": "draw masks or polygons: a box does not say which pixels belong to the object "

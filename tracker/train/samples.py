@@ -135,6 +135,21 @@ def shared(train: Dataset, held: Dataset) -> list[Problem]:
     ]
 
 
+def foreign(train: Dataset, held: Dataset) -> list[Problem]:
+    """Return a note about each category to validate by that the training lacks."""
+    known = ", ".join(train.categories[1:])
+    alike = {name.casefold(): name for name in train.categories}
+    found = []
+    for name, count in held.counts().items():
+        if name in train.categories or not count:
+            continue
+        text = f"{count} objects to validate by are left out: the training has only {known}"
+        if name.casefold() in alike:
+            text += f" ({name} and {alike[name.casefold()]} differ in capital letters alone)"
+        found.append(Problem("categories", name, text, False, "category lost"))
+    return found
+
+
 def join(parts: Sequence[Dataset], categories: Sequence[str] = ()) -> Dataset:
     """Return one data set of several; categories of one name are one.
 

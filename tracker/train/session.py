@@ -18,7 +18,7 @@ from tracker.train.loop import Hooks, Trainer, start_fabric
 from tracker.train.pictures import check_matplotlib, draw_curves, draw_sheet
 from tracker.train.problems import Problem
 from tracker.train.records import CHECKPOINT, CURVES, FILES, SETTINGS, SHEET, Epoch, Folder
-from tracker.train.samples import Dataset, join, shared, split
+from tracker.train.samples import Dataset, foreign, join, shared, split
 from tracker.train.settings import TrainConfig, read
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,12 @@ def survey(config: TrainConfig, *, whole: bool = False) -> Prepared:
     _check_paths(config)
     pictures = Path(config.pictures) if config.pictures else None
     train, held = read_data([Path(path) for path in config.data], pictures, whole=whole)
-    train = _of_categories(train, config.categories)
+    others: list[Problem] = []
     if config.val:
         held = read_validation([Path(path) for path in config.val], pictures, whole=whole)
-    problems = (*train.problems, *(held.problems if held else ()))
+        others = foreign(train, held)
+    train = _of_categories(train, config.categories)
+    problems = (*train.problems, *(held.problems if held else ()), *others)
     if held is None:
         train, held = _hold_back(train, config)
     else:
@@ -85,8 +87,13 @@ def check_usable(prepared: Prepared) -> None:
     if not prepared.val.samples and not prepared.config.val:
         raise ConfigError(f"{where}: too few pictures to hold some back for validation")
     if not sum(prepared.val.counts().values()):
+        others = "".join(
+            f"; {problem.id}: {problem.text}"
+            for problem in prepared.problems
+            if problem.kind == "category lost"
+        )
         raise ConfigError(
-            f"{where}: no picture to validate by has an object of the categories {names}"
+            f"{where}: no picture to validate by has an object of the categories {names}{others}"
         )
 
 
@@ -95,6 +102,10 @@ def _check_paths(config: TrainConfig) -> None:
     for path in (*config.data, *config.val):
         if not path.isprintable():
             raise ConfigError(f"{path!r}: rename it, its name cannot be written down")
+    if config.pictures and not Path(config.pictures).is_dir():
+        raise ConfigError(
+            f"pictures = {config.pictures!r}: no such folder; name the folder of the pictures"
+        )
     if not config.data:
         raise ConfigError("give a file or folder of labelled pictures to train on")
 

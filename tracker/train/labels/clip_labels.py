@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from tracker.formats import mots
 from tracker.masks import mask_to_rle
 from tracker.train.labels.coco_labels import Categories, read_categories, without_headings
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
-from tracker.train.labels.finder import PictureFinder
+from tracker.train.labels.finder import PictureFinder, Where
 from tracker.train.labels.label_images import from_planes, load_plane
 from tracker.train.labels.label_json import read_label_json
 from tracker.train.labels.values import ById, entries, is_id, listed, mark
 from tracker.train.problems import Findings, Problem
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample
+from tracker.types import LoggedFrame
 
 _MOTS = {1: "car", 2: "person"}  # of KITTI MOTS and MOTS20: 2 is a pedestrian
 _MOTS_IGNORED = 10
@@ -94,8 +95,15 @@ class _Clips:
                 pages[number].objects.append(drawn)
 
 
+def is_youtube_vis(content: JsonObject) -> bool:
+    """Tell whether a file is YouTube-VIS': it has videos, and no images as COCO-VID's."""
+    images, annotations = content.get("images"), entries(content.get("annotations"))
+    of_images = any(isinstance(item, dict) and "image_id" in item for item in annotations or [])
+    return isinstance(content.get("videos"), list) and not (images and of_images)
+
+
 def read_youtube_vis(
-    path: Path, pictures: Path | None = None, content: JsonObject | None = None
+    path: Path, where: Where | None = None, content: JsonObject | None = None
 ) -> Dataset:
     """Read a YouTube-VIS file; every frame of a video is a picture, every video a group.
 
@@ -113,7 +121,7 @@ def read_youtube_vis(
     for item in annotations:
         clips.add_track(item)
     pages = [page for video in clips.pages for page in video if page.file_name]
-    samples = to_samples(pages, PictureFinder(path, pictures), findings)
+    samples = to_samples(pages, PictureFinder(path, where), findings)
     return Dataset(samples, (BACKGROUND, *clips.categories.names), tuple(findings.problems))
 
 
@@ -151,34 +159,53 @@ def read_mots(root: Path) -> Dataset:
         return from_planes(
             _mots_planes(labels, pictures, problems), problems, _MOTS, "", _MOTS_IGNORED
         )
-    samples = []
-    for path in sorted(labels.glob("*.txt")):
-        by_number = _numbered(pictures / path.stem)
+    return _of_clips([(path, pictures / path.stem) for path in sorted(labels.glob("*.txt"))])
+
+
+def find_challenge(root: Path) -> list[Path]:
+    """Return the clips of MOTSChallenge in a folder: those with gt/gt.txt and img1/, or itself."""
+    places = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    return [
+        place
+        for place in places
+        if (place / "gt" / "gt.txt").is_file() and (place / "img1").is_dir()
+    ]
+
+
+def read_challenge(clips: Sequence[Path]) -> Dataset:
+    """Read clips of MOTSChallenge; raise FormatError, also where they have boxes alone."""
+    return _of_clips([(clip / "gt" / "gt.txt", clip / "img1") for clip in clips])
+
+
+def _of_clips(clips: Sequence[tuple[Path, Path]]) -> Dataset:
+    """Return the data of text files of MOTS, each with its folder of pictures."""
+    problems: list[Problem] = []
+    samples: list[Sample] = []
+    for path, pictures in clips:
+        by_number = _numbered(pictures)
+        clip = pictures.parent.name if pictures.name == "img1" else path.stem
         for frame in mots.read(path).frames:
-            if frame.index not in by_number:
-                problems.append(
-                    Problem(
-                        str(path), f"frame {frame.index}", "has no picture", kind="picture missing"
-                    )
-                )
-                continue
-            tracks = frame.tracks
-            instances = [
-                Instance(
-                    f"{path.stem}:{frame.index}:{tracks.ids[k]}",
-                    int(tracks.labels[k]) if int(tracks.labels[k]) in _MOTS else 0,
-                    mask_to_rle(mask, frame.width, frame.height),
-                    crowd=int(tracks.labels[k]) not in _MOTS,
-                )
-                for k, mask in enumerate(tracks.masks)
-                if mask is not None and mask.area
-            ]
-            samples.append(
-                Sample(
-                    by_number[frame.index], frame.width, frame.height, tuple(instances), path.stem
-                )
-            )
+            where = f"frame {frame.index}"
+            if frame.index in by_number:
+                samples.append(_of_frame(frame, by_number[frame.index], clip))
+            else:
+                problems.append(Problem(str(path), where, "has no picture", kind="picture missing"))
     return Dataset(tuple(samples), (BACKGROUND, *_MOTS.values()), tuple(problems))
+
+
+def _of_frame(frame: LoggedFrame, picture: Path, clip: str) -> Sample:
+    tracks = frame.tracks
+    instances = tuple(
+        Instance(
+            f"{clip}:{frame.index}:{tracks.ids[k]}",
+            int(tracks.labels[k]) if int(tracks.labels[k]) in _MOTS else 0,
+            mask_to_rle(mask, frame.width, frame.height),
+            crowd=int(tracks.labels[k]) not in _MOTS,
+        )
+        for k, mask in enumerate(tracks.masks)
+        if mask is not None and mask.area
+    )
+    return Sample(picture, frame.width, frame.height, instances, clip)
 
 
 def _mots_planes(

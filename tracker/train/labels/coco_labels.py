@@ -10,13 +10,16 @@ from typing import Any
 from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
-from tracker.train.labels.finder import PictureFinder
+from tracker.train.labels.finder import PictureFinder, Where
 from tracker.train.labels.label_json import name_form, read_label_json
-from tracker.train.labels.values import ById, clean, entries, is_id, mark
+from tracker.train.labels.shapes import ShapeError
+from tracker.train.labels.values import ById, clean, entries, is_id, mark, named
 from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset
 
 _NAMES = ("file_name", "filename", "path", "coco_url")  # of a picture; LVIS has an address
+_CATEGORIES = 'add "categories": [{"id": 1, "name": "..."}], one for each category_id'
+NO_OUTLINE = "tracker:no outline"  # why an object of another form has none
 _HEADINGS = {"background", "_background_", BACKGROUND}  # categories that no object has
 
 
@@ -28,8 +31,8 @@ class Categories:
     names: list[str] = field(default_factory=list)
 
 
-def read(path: Path, pictures: Path | None = None, content: JsonObject | None = None) -> Dataset:
-    """Read a COCO file; pictures lie in `pictures`, or are looked for beside the file.
+def read(path: Path, where: Where | None = None, content: JsonObject | None = None) -> Dataset:
+    """Read a COCO file; pictures lie where `where` says, or are looked for beside the file.
 
     A crowd whose category is 0 is one of any category. `content` is what the file holds, where it
     has been read already.
@@ -47,16 +50,17 @@ def read(path: Path, pictures: Path | None = None, content: JsonObject | None = 
     objects = _Objects(pages, categories, findings)
     for number, item in enumerate(annotations):
         objects.add(number, item)
+    objects.note()
     _note_ids("image ids", pages, findings)
     _note_ids("category ids", categories.labels, findings)
-    samples = to_samples(pages, PictureFinder(path, pictures), findings)
+    samples = to_samples(pages, PictureFinder(path, where), findings)
     return Dataset(samples, (BACKGROUND, *categories.names), tuple(findings.problems))
 
 
 def _list(path: Path, content: JsonObject, key: str) -> list[Any]:
     found = entries(content.get(key))
     if found is None:
-        form = name_form(content)
+        form = name_form(content) or (_CATEGORIES if key == "categories" else "")
         what = f"; {form}" if form else ""
         raise FormatError(f"{path}: is no COCO instance file: it has no list {key!r}{what}")
     return found
@@ -68,6 +72,7 @@ class _Objects:
     def __init__(self, pages: ById[Page], categories: Categories, findings: Findings) -> None:
         self._pages, self._labels, self._findings = pages, categories.labels, findings
         self._seen: dict[Any, JsonObject] = {}
+        self._ignored = 0
 
     def add(self, number: int, item: Any) -> None:
         """Take up one annotation, the `number`th from 0."""
@@ -85,6 +90,12 @@ class _Objects:
             self._findings.refuse("id", name, text)
             return
         page.objects.append(self._drawn(str(number if id_ is None else id_), name, item))
+
+    def note(self) -> None:
+        """Note how many objects are marked to be ignored."""
+        if self._ignored:
+            text = f"{self._ignored} objects are marked ignore: regions that are not judged"
+            self._findings.note("crowd", "", text)
 
     def _is_copy(self, id_: Any, name: str, item: JsonObject) -> bool:
         """Tell whether an annotation is there twice; an id may be given to other objects too."""
@@ -109,15 +120,19 @@ class _Objects:
             text = f"category_id {category!r:.40} is none of the categories"
             self._findings.refuse("category", name, text)
             crowd = True  # of whatever it is, it is no background
+        ignored = bool(mark(item.get("ignore")))
+        self._ignored += ignored
+        reason = item.get(NO_OUTLINE)
         return Drawn(
             id_,
             name,
             label or 0,
             item.get("segmentation"),
             item.get("bbox"),
-            crowd=bool(crowd),
+            crowd=bool(crowd) or ignored,
             # What `tracker export` was not sure of is no tool's way to write an object.
-            marked=bool(crowd) and label is not None and "track_id" not in item,
+            marked=bool(crowd) and label is not None and not ignored and "track_id" not in item,
+            error=ShapeError(str(reason)) if reason else None,
         )
 
 
@@ -126,7 +141,7 @@ def read_categories(items: Sequence[Any], findings: Findings) -> Categories:
     found = Categories()
     for item in items:
         id_ = item.get("id") if isinstance(item, dict) else None
-        if not is_id(id_) or not clean(item.get("name") or ""):
+        if not is_id(id_) or not named(item.get("name")):
             findings.refuse("category", "", f"a category has no id or no name: {item!r:.60}")
             continue
         name = clean(item["name"])
@@ -195,4 +210,7 @@ def _tell_twice(first: Page | None, second: Page, findings: Findings) -> None:
 def _note_ids(what: str, things: ById[Any], findings: Findings) -> None:
     if things.by_value:
         text = f"{things.by_value} {what} are written otherwise where they are used: told by value"
+        findings.note("id", "", text)
+    for id_ in dict.fromkeys(things.ambiguous):
+        text = f"{what}: {id_!r} is the name of one and the id of another: taken as the name"
         findings.note("id", "", text)

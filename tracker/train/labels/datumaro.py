@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tracker.files import JsonObject
+from tracker.train.labels.coco_labels import NO_OUTLINE
+from tracker.train.labels.shapes import around, ellipse
 from tracker.train.labels.values import listed
 
 
@@ -14,7 +16,7 @@ def is_datumaro(content: JsonObject) -> bool:
 
 
 def as_coco(content: JsonObject) -> JsonObject:
-    """Return COCO's lists of a Datumaro file; annotations of one group are one object."""
+    """Return COCO's lists of a Datumaro file; those of one label and group are one object."""
     labels = content["categories"].get("label")
     entries = listed(labels.get("labels")) if isinstance(labels, dict) else None
     names = [item.get("name") if isinstance(item, dict) else item for item in entries or []]
@@ -43,7 +45,7 @@ def _objects(number: int, item: JsonObject) -> list[JsonObject]:
         if not isinstance(one, dict) or one.get("type") in ("label", "caption", "points"):
             continue
         group = one.get("group")
-        key = f"group {group}" if group else place
+        key = (one.get("label_id"), f"group {group}") if group else place
         attributes = one.get("attributes")
         crowd = attributes.get("is_crowd", False) if isinstance(attributes, dict) else False
         known = found.setdefault(
@@ -56,10 +58,18 @@ def _objects(number: int, item: JsonObject) -> list[JsonObject]:
                 "segmentation": [],
             },
         )
-        if one.get("type") == "polygon":
-            known["segmentation"].append(one.get("points"))
-        elif one.get("type") == "mask":
-            known["segmentation"].append(one.get("rle"))
-        elif one.get("type") == "bbox":
-            known["bbox"] = one.get("bbox")
+        _add_outline(known, one)
     return list(found.values())
+
+
+def _add_outline(known: JsonObject, one: JsonObject) -> None:
+    """Add the outline of an annotation to its object, or say why there is none."""
+    kind, points = one.get("type"), one.get("points")
+    outline = {"polygon": points, "mask": one.get("rle"), "ellipse": ellipse(points)}.get(str(kind))
+    if kind == "bbox":
+        known["bbox"] = one.get("bbox")
+    elif outline is not None:
+        known["segmentation"].append(outline)
+    else:
+        known["bbox"] = around(points)
+        known[NO_OUTLINE] = f"a {kind!s:.20} has no area: draw a polygon"

@@ -15,6 +15,7 @@ from tracker.train.labels.shapes import (
     LARGEST_SIDE,
     Box,
     ShapeError,
+    are_in_shares,
     extent,
     rectangle,
     rle_sizes,
@@ -69,31 +70,35 @@ def to_samples(
 ) -> tuple[Sample, ...]:
     """Return the samples of pages; what cannot be used is left out and told."""
     samples = []
+    pages = list(pages)
+    shares = are_in_shares(one.segmentation for page in pages for one in page.objects)
     for page in pages:
         path = finder.find(page.file_name)
         size = _settle_size(page, path, findings)
         if size is not None:
-            samples.append(to_sample(page, path, size, findings))
+            samples.append(to_sample(page, path, size, findings, shares=shares))
     finder.note(findings)
     return tuple(samples)
 
 
-def to_sample(page: Page, path: Path, size: Size, findings: Findings) -> Sample:
+def to_sample(
+    page: Page, path: Path, size: Size, findings: Findings, *, shares: bool = False
+) -> Sample:
     """Return the sample of a page whose picture has this size.
 
     An object whose outline cannot be used becomes a crowd of any category, where its box tells its
     place: a region in which nothing is right or wrong.
     """
-    found = (_instance(one, size, findings) for one in page.objects)
+    found = (_instance(one, size, findings, shares=shares) for one in page.objects)
     instances = tuple(one for one in found if one is not None)
     return Sample(path, *size, instances, page.group)
 
 
-def _instance(one: Drawn, size: Size, findings: Findings) -> Instance | None:
+def _instance(one: Drawn, size: Size, findings: Findings, *, shares: bool) -> Instance | None:
     try:
         if one.error is not None and not one.segmentation:
             raise one.error
-        rle, faults = to_rle(one.segmentation, *size)
+        rle, faults = to_rle(one.segmentation, *size, shares=shares)
     except ShapeError as exc:
         return _refused(one, size, exc, findings)
     for fault in faults:

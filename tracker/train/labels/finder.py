@@ -7,34 +7,44 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cached_property
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tracker.train.labels.splits import Split, folder_split, split_of, words
 from tracker.train.picture_file import SUFFIXES
 from tracker.train.problems import Findings
 
-_FOLDERS = (
-    "", "images", "frames", "JPEGImages", "train2017", "val2017", "train", "val", "data", "img",
-)  # fmt: skip
+_FOLDERS = {
+    "images", "image", "imgs", "img", "frames", "jpegimages", "pngimages", "data", "pictures",
+    "pics", "photos", "img1",
+}  # fmt: skip
+_LABELS = {"annotations", "annotation", "labels", "label", "ann", "anns", "json", "jsons"}
+_NO_PICTURES = {*_LABELS, "instances", "masks", "mask", "coco"}
 _MOST_FILES = 300_000  # that are looked through for a picture which is not where it should be
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio puts it before the names of uploaded files
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where pictures are looked for."""
+
+    pictures: Path | None = None  # the folder that the settings name
+    root: Path | None = None  # the folder of the data set, where one was given
 
 
 class PictureFinder:
     """Where the pictures of a label file lie."""
 
-    def __init__(self, path: Path, pictures: Path | None) -> None:
-        parents = (path.parent, _above(path.parent))
-        folders = [parent / name for parent in parents for name in _FOLDERS]
-        # Of instances_val2017.json's pictures, val2017/ is looked through before train2017/.
-        folders.sort(key=lambda folder: not (folder.name and folder.name in path.stem))
-        # CVAT's images/train/ belongs to instances_train.json.
-        subset = path.stem.removeprefix("instances_")
-        folders += [parent / "images" / subset for parent in parents]
-        self._folders = [pictures] if pictures else folders
-        self._root = pictures or _root(path)
-        self._last = self._folders[0]  # where the last one was: most lie together
+    def __init__(self, path: Path, where: Where | None = None) -> None:
+        where = where or Where()
+        self._path = path
+        self._split = _split_of_file(path)
+        self._folders = [where.pictures] if where.pictures else self._likely()
+        roots = [path.parent, _root(path), *([where.root] if where.root else [])]
+        self._roots = [where.pictures] if where.pictures else list(dict.fromkeys(roots))
+        self._files: dict[Path, dict[str, list[Path]]] = {}  # below each root, by bare names
         self._renamed: list[tuple[str, Path]] = []  # found under another name
 
     def find(self, name: str) -> Path:
@@ -61,41 +71,115 @@ class PictureFinder:
             name, path = self._renamed[0]
             text = f"{len(self._renamed)} pictures lie elsewhere than it says: {name} is {path}"
             findings.note("picture name", "", text)
+            self._renamed.clear()  # where a file a picture is read, each tells its own
+
+    def _likely(self) -> list[Path]:
+        """Return the folders that pictures are looked for in first, the likeliest in front.
+
+        These are the folder that the file is named after (val2017/ of instances_val2017.json), then
+        the file's own and that above it, and the folders of pictures in them. Folders of another
+        split are none of them.
+        """
+        parents = _parents(self._path)
+        found = dict.fromkeys(parents, 0)
+        for child in (child for parent in parents for child in _children(parent)):
+            rank = self._rank(child.name)
+            is_pictures = child.name.lower() in _FOLDERS
+            if rank or is_pictures:
+                found.setdefault(child, rank)
+                for inner in _children(child):
+                    own = self._rank(inner.name)
+                    if own or (rank and inner.name.lower() in _FOLDERS):
+                        found.setdefault(inner, max(rank, own))
+        return sorted(found, key=lambda folder: -found[folder])
+
+    def _rank(self, name: str) -> int:
+        """Return how sure a folder is the file's by its name, 0 where the name says nothing."""
+        if not name or words(name) & _NO_PICTURES:
+            return 0
+        pattern = rf"(?<![^\W_]){re.escape(name.casefold())}(?![^\W_])"
+        if re.search(pattern, self._path.stem.casefold()):
+            return 2
+        return 1 if self._split and folder_split(name) == self._split else 0
+
+    def _fitness(self, path: Path, root: Path) -> int:
+        """Return 2 for a path below a root that is named as the file, 0 for another split's."""
+        names = path.parent.parts[len(root.parts) :]
+        if any(map(self._rank, names)):
+            return 2
+        return 0 if self._split and any(map(folder_split, names)) else 1
 
     def _find_beside(self, name: str) -> Path | None:
-        for folder in (self._last, *self._folders):
+        for folder in self._folders:
             try:
                 if (folder / name).is_file():
-                    self._last = folder
                     return folder / name
             except (OSError, ValueError):  # a name that no file system takes
                 return None
         return None
 
     def _find_below(self, plain: str) -> Path | None:
-        """Return the one file below the folder that a name may mean."""
-        for same in _SAMENESS:
-            parts = [same(part) for part in plain.split("/")]
-            found = self._files.get(_stem_of(parts[-1]), [])
-            ranked = [(_common_end(parts, [same(p) for p in path.parts]), path) for path in found]
-            best = max((rank for rank, _ in ranked), default=0)
-            fitting = [path for rank, path in ranked if rank == best and best]
-            if len(fitting) == 1:
-                return fitting[0]
-            if fitting:
-                return None
+        """Return the one file below the folder, or else the data set, that a name may mean."""
+        for root in self._roots:
+            for same in _SAMENESS:
+                fitting = self._fitting(root, plain, same)
+                if len(fitting) == 1:
+                    return fitting[0]
+                if fitting:
+                    return None
         return None
 
-    @cached_property
-    def _files(self) -> dict[str, list[Path]]:
-        """The pictures below the folder, by their bare names in small letters."""
-        found: dict[str, list[Path]] = {}
-        for number, path in enumerate(_walk(self._root)):
-            if number >= _MOST_FILES:
-                break
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                found.setdefault(_stem_of(path.name), []).append(path)
-        return found
+    def _fitting(self, root: Path, plain: str, same: Callable[[str], str]) -> list[Path]:
+        """Return the files that a name fits best; of equals those of the label file's split."""
+        parts = [same(part) for part in plain.split("/")]
+        found = self._files_below(root).get(_stem_of(parts[-1]), [])
+        ranked = [
+            ((_common_end(parts, [same(p) for p in path.parts]), self._fitness(path, root)), path)
+            for path in found
+        ]
+        best = max((rank for rank, _ in ranked), default=(0, 0))
+        return [path for rank, path in ranked if rank == best and best[0]]
+
+    def _files_below(self, root: Path) -> dict[str, list[Path]]:
+        """Return the pictures below a folder, by their bare names in small letters."""
+        if root not in self._files:
+            found: dict[str, list[Path]] = {}
+            for path in islice(_walk(root), _MOST_FILES):
+                if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                    found.setdefault(_stem_of(path.name), []).append(path)
+            self._files[root] = found
+        return self._files[root]
+
+
+def _split_of_file(path: Path) -> Split:
+    """Return what a label file is for by its name, or else by the folders that it lies in."""
+    folders = [parent.name for parent in _parents(path)]
+    return next(filter(None, (split_of(path.stem), *map(folder_split, folders))), "")
+
+
+def _parents(path: Path) -> list[Path]:
+    """Return the folders that a label file belongs to: its own, and that above.
+
+    Of annotations/train/ it is the one above both, too.
+    """
+    found = [path.parent, _above(path.parent)]
+    if _is_for_labels(found[1]):
+        found.append(_above(found[1]))
+    return found
+
+
+def _children(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _is_for_labels(folder: Path) -> bool:
+    said = words(folder.resolve().name)
+    return bool(said & _LABELS) and said <= _NO_PICTURES
 
 
 def below(folder: Path, pattern: str) -> list[Path]:
@@ -133,8 +217,9 @@ def _above(folder: Path) -> Path:
 def _root(path: Path) -> Path:
     """Return the folder of a data set: above a folder that only holds the labels."""
     folder = path.parent
-    name = folder.resolve().name.lower()
-    return _above(folder) if name in ("annotations", "labels", "ann") else folder
+    if _is_for_labels(folder):
+        return _above(folder)
+    return _above(_above(folder)) if _is_for_labels(_above(folder)) else folder
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from PIL import Image as Pillow
 from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.masks import Mask, mask_to_rle
-from tracker.train.labels.finder import below
-from tracker.train.picture_file import SUFFIXES
+from tracker.train.labels.label_folders import Pictures, Place
 from tracker.train.problems import Findings, Problem
-from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample
+from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample, join
 
 NEITHER = (
     "neither a COCO file nor folders of pictures and label pictures, as images/ and masks/, nor "
@@ -28,69 +26,78 @@ CITYSCAPES = {
     24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train",
     32: "motorcycle", 33: "bicycle",
 }  # fmt: skip  # github.com/mcordts/cityscapesScripts, helpers/labels.py: those with instances
-_PICTURES = ("PNGImages", "JPEGImages", "images", "img", "frames")
-_MASKS = ("PedMasks", "masks", "labels", "instances", "annotations")
-_SPLITS = {"train", "val", "valid", "validation", "test"}  # folders within both folders
-Places = dict[tuple[Path, str], Path]  # folder and name without suffix -> picture
+Pair = tuple[Path, Path]  # picture, label picture
+Plane = npt.NDArray[np.int64]  # (H, W) values
+_FORMATS = ("PNG", "BMP", "TIFF", "GIF", "JPEG")
+_FLAT = 0.05  # of the pixels between black and white, in soft edges
 _LARGEST_ID = 1000  # values from here on are class * 1000 + number, below the object's number
 
 
-def find_folders(root: Path) -> tuple[Path, Path] | None:
-    """Return the folders of pictures and of label pictures that lie in `root`, if they do."""
-    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
-        return root / "leftImg8bit", root / "gtFine"
-    pictures = next((root / name for name in _PICTURES if (root / name).is_dir()), None)
-    masks = next((root / name for name in _MASKS if (root / name).is_dir()), None)
-    return (pictures, masks) if pictures and masks else None
-
-
-def parts(root: Path) -> list[str]:
-    """Return the folders that split a set, [""] where none does; nothing where there is no set."""
-    folders = find_folders(root)
-    if folders is None or not below(folders[1], "*.png"):
-        return []
-    names = sorted(path.name for path in folders[1].iterdir() if path.is_dir())
-    both = [name for name in names if (folders[0] / name).is_dir()]
-    return both if both and set(both) <= _SPLITS and "train" in both else [""]
-
-
-def read(root: Path, category: str = "object", part: str = "") -> Dataset:
+def read(place: Place, category: str = "object") -> Dataset:
     """Read Penn-Fudan's form (value = number of the object), Cityscapes' or another's.
 
     In Cityscapes' `*_instanceIds.png`, and wherever values reach 1000, a value is class * 1000 +
     number. Classes without a name are called "class N"; where values have no class, all objects
-    are of `category` ("person" in Penn-Fudan's folders). Only the folder `part` of both folders
-    is read, if it is given. Raises FormatError.
+    are of `category` ("person" in Penn-Fudan's folders). Folders of classes within that of the
+    label pictures name their objects. Raises FormatError.
     """
-    folders = find_folders(root)
-    if folders is None:
-        raise FormatError(f"{root}: holds {NEITHER}")
-    pictures, masks = (folder / part for folder in folders)
-    is_cityscapes = folders[1].name == "gtFine"
     problems: list[Problem] = []
-    pairs = _pairs(pictures, masks, "*_instanceIds.png" if is_cityscapes else "*.png", problems)
+    pairs = _pairs(place, problems)
     if not pairs:
-        raise FormatError(f"{masks}: no label picture has a picture of its name in {pictures}")
-    planes = ((picture, path, load_plane(path, problems)) for picture, path in pairs)
-    return from_planes(
-        ((picture, path, plane) for picture, path, plane in planes if plane is not None),
+        text = f"no label picture has a picture of its name in {place.pictures}"
+        raise FormatError(f"{place.masks}: {text}")
+    if place.classes:
+        return _by_class(place, pairs, problems)
+    is_cityscapes = place.form == "cityscapes"
+    data = from_planes(
+        _planes(pairs, problems),
         problems,
         CITYSCAPES if is_cityscapes else {},
-        "person" if masks.name == "PedMasks" else category,
+        "person" if place.masks.name == "PedMasks" else category,
     )
+    return _a_sample_a_picture(data) if place.form == "objects" else data
 
 
-def _pairs(
-    pictures: Path, masks: Path, pattern: str, problems: list[Problem]
-) -> list[tuple[Path, Path]]:
+def _a_sample_a_picture(data: Dataset) -> Dataset:
+    """Return data whose pictures have several label pictures with the objects of all."""
+    samples: dict[Path, Sample] = {}
+    problems = list(data.problems)
+    for sample in data.samples:
+        first = samples.get(sample.path, sample)
+        if (first.width, first.height) != (sample.width, sample.height):
+            text = "its label pictures differ in size"
+            problems.append(Problem(str(sample.path), "", text, True, "label picture"))
+            continue
+        before = first.instances if first is not sample else ()
+        samples[sample.path] = replace(first, instances=(*before, *sample.instances), group="")
+    return replace(data, samples=tuple(samples.values()), problems=tuple(problems))
+
+
+def _planes(pairs: Iterable[Pair], problems: list[Problem]) -> Iterator[tuple[Path, Path, Plane]]:
+    for picture, path in pairs:
+        plane = load_plane(path, problems)
+        if plane is not None:
+            yield picture, path, plane
+
+
+def _by_class(place: Place, pairs: Sequence[Pair], problems: list[Problem]) -> Dataset:
+    """Return the data of label pictures in a folder a class; a picture has those of all."""
+    parts = []
+    for name in place.classes:
+        own = [pair for pair in pairs if pair[1].relative_to(place.masks).parts[0] == name]
+        parts.append(from_planes(_planes(own, problems), (), {}, name))
+    text = f"its folders are taken as classes: {', '.join(place.classes)}"
+    problems.append(Problem(str(place.masks), "", text, False, "folders"))
+    return _a_sample_a_picture(replace(join(parts), problems=tuple(problems)))
+
+
+def _pairs(place: Place, problems: list[Problem]) -> list[Pair]:
     """Return each picture with its label picture; note those that are alone."""
-    by_place = _by_place(pictures)
-    times = Counter(stem for _, stem in by_place)
-    by_stem = {stem: path for (_, stem), path in by_place.items() if times[stem] == 1}
-    pairs: list[tuple[Path, Path]] = []
-    for path in below(masks, pattern):
-        stem = _stem(path)
-        picture = by_place.get((path.parent.relative_to(masks), stem), by_stem.get(stem))
+    known = Pictures(place.pictures)
+    pairs: list[Pair] = []
+    for path in place.label_pictures():
+        named = path.parent if place.form == "objects" and path.parent != place.masks else path
+        picture = known.of(named, named.parent.relative_to(place.masks))
         if picture is not None:
             pairs.append((picture, path))
         else:
@@ -100,18 +107,10 @@ def _pairs(
     seen = {picture for picture, _ in pairs}
     problems += [
         Problem(str(path), "", "has no label picture", False, "unlabelled")
-        for path in by_place.values()
-        if path not in seen
+        for path in known.paths
+        if path not in seen and place.has(path, place.pictures)
     ]
     return pairs
-
-
-def _by_place(pictures: Path) -> Places:
-    return {
-        (path.parent.relative_to(pictures), _stem(path)): path
-        for path in below(pictures, "*")
-        if path.suffix.lower() in SUFFIXES
-    }
 
 
 @dataclass(slots=True)
@@ -183,8 +182,9 @@ def load_plane(path: Path, problems: list[Problem]) -> npt.NDArray[np.int64] | N
     """
     findings = Findings(str(path), problems)
     try:
-        with Pillow.open(path, formats=("PNG",)) as file:
+        with Pillow.open(path, formats=_FORMATS) as file:
             plane = np.array(file)
+            is_lossy, has_palette = file.format == "JPEG", file.mode == "P"
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as exc:
         findings.refuse("label picture", "", f"cannot be read ({type(exc).__name__})")
         return None
@@ -195,14 +195,31 @@ def load_plane(path: Path, problems: list[Problem]) -> npt.NDArray[np.int64] | N
             findings.refuse("label picture", "", text)
             return None
         plane = colours[..., 0]
+    if not has_palette and is_smoothed(plane):
+        values = len(np.unique(plane)) - 2
+        text = f"has smoothed edges ({values} values between 0 and 255): one object from 128 on"
+        findings.note("smoothed", "", text)
+        plane = plane >= 128
+    elif is_lossy and plane.any():
+        findings.refuse("label picture", "", "is JPEG, which changes numbers of objects: save PNG")
+        return None
     if not plane.any():
         findings.note("label picture", "", "labels nothing")
     return plane.astype(np.int64)
 
 
-def _stem(path: Path) -> str:
-    """Return what a picture and its label picture have in common in their names."""
-    stem = path.stem
-    for ending in ("_mask", "_gtFine_instanceIds", "_leftImg8bit", "_label", "_instance"):
-        stem = stem.removesuffix(ending)
-    return stem
+def is_smoothed(plane: npt.NDArray[Any]) -> bool:
+    """Tell whether values (H, W) are of black and white with soft edges: no numbers of objects.
+
+    Then what lies between has next to no pixel whose four neighbours are equal to it.
+    """
+    if plane.dtype != np.uint8 or plane.max(initial=0) < 250:
+        return False
+    between = (plane > 0) & (plane < 250)
+    if len(np.unique(plane[between])) < 2 or min(plane.shape) < 3:
+        return False
+    inner = plane[1:-1, 1:-1]
+    same = between[1:-1, 1:-1].copy()
+    for other in (plane[:-2, 1:-1], plane[2:, 1:-1], plane[1:-1, :-2], plane[1:-1, 2:]):
+        same &= other == inner
+    return bool(same.sum() <= _FLAT * between.sum())

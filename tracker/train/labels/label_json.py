@@ -8,20 +8,27 @@ from typing import Any
 
 from tracker.errors import FormatError
 from tracker.files import LARGEST_JSON, JsonObject
+from tracker.train.picture_file import SUFFIXES
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
+
+
+class OtherFormError(FormatError):
+    """A file that is sound, but no labels in a form that is read."""
 
 
 def read_label_json(path: Path) -> JsonObject:
     """Read a JSON object; NaN and infinite numbers are what one item may hold, not the file's end.
 
-    Raises FormatError, which names the encoding, the packing, or the form that the file has.
+    Raises FormatError, which names the encoding, the packing, or the form that the file has;
+    OtherFormError for JSON that is no object.
     """
     content = _parse(path, _read_bytes(path))
     if isinstance(content, list) and len(content) == 1 and "images" in _keys(content[0]):
         content = content[0]
     if not isinstance(content, dict):
-        raise FormatError(f"{path}: must hold a JSON object, {_what_list(content)}")
+        raise OtherFormError(f"{path}: must hold a JSON object, {_what_list(content)}")
     return content
 
 
@@ -34,6 +41,8 @@ def name_form(content: JsonObject) -> str:
         return "it is one picture of Supervisely: give the project's folder"
     if "images" in content and "categories" in content:
         return "it has no annotations: is it the list of the test pictures?"
+    if isinstance(content.get("samples"), list):
+        return "it is FiftyOne's own form: export it as COCODetectionDataset"
     if "features" in content:
         return "it is GeoJSON: export COCO, in px of the pictures"
     return ""
@@ -49,6 +58,9 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> Any:
+    what = _what_file(path, data)
+    if what:
+        raise FormatError(f"{path}: {what}")
     for start, name in _PACKED.items():
         if data.startswith(start):
             raise FormatError(f"{path}: is packed ({name}); unpack it and give what was in it")
@@ -61,6 +73,24 @@ def _parse(path: Path, data: bytes) -> Any:
         ) from exc
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{path}: is not valid JSON{_hint(data)}: {exc}") from exc
+
+
+def _what_file(path: Path, data: bytes) -> str:
+    """Say what a file is that is plainly no JSON, and what to do; empty where it may be."""
+    suffix = path.suffix.lower()
+    if not data.strip():
+        return "is empty: export the labels anew"
+    if data.startswith(b"version https://git-lfs"):
+        return "is not the file, but Git LFS's pointer to it: fetch it with `git lfs pull`"
+    if suffix in SUFFIXES:
+        return "is a picture: give the label file, or the folder with the labels"
+    if suffix in _VIDEOS:
+        return "is a video: training takes labelled pictures; give the labels' file or folder"
+    if suffix in (".yaml", ".yml"):
+        return "is YAML, maybe YOLO's: export the labels as COCO and give that file"
+    if suffix in (".csv", ".tsv", ".txt"):
+        return f"is a table or text ({suffix}): export the labels as COCO and give that file"
+    return ""
 
 
 def _hint(data: bytes) -> str:
@@ -76,6 +106,10 @@ def _hint(data: bytes) -> str:
 
 def _what_list(content: Any) -> str:
     keys = _keys(content[0]) if isinstance(content, list) and content else set()
+    if {"file_name", "annotations"} <= keys:
+        return "not Detectron2's list of dicts: write it by its convert_to_coco_json"
+    if {"image", "id"} <= keys:
+        return "not Label Studio's JSON-MIN: export it as COCO"
     if "data" in keys:
         return "not Label Studio's own list: export it as COCO"
     if "score" in keys:

@@ -16,16 +16,19 @@ from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.masks import Mask
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_sample, to_samples
-from tracker.train.labels.finder import PictureFinder
-from tracker.train.labels.label_json import read_label_json
+from tracker.train.labels.finder import PictureFinder, Where
+from tracker.train.labels.label_json import OtherFormError, read_label_json
 from tracker.train.labels.shapes import ShapeError, around, circle
-from tracker.train.labels.values import clean
+from tracker.train.labels.values import named
 from tracker.train.picture_file import upright_size
 from tracker.train.problems import Findings, Problem
 from tracker.train.samples import BACKGROUND, Dataset, Sample
 
 _IGNORED = "__ignore__"  # labelme's name of what is neither an object nor background
 _NOTHING = {"_background_", BACKGROUND}
+_POLYGONS = {  # forks of labelme turn rectangles
+    "polygon", "rotation", "oriented_rectangle", "rotated_rectangle", "quadrilateral",
+}  # fmt: skip
 _MOST_BYTES = 1 << 28  # of a bitmap, unpacked
 
 
@@ -34,7 +37,7 @@ def is_labelme(content: JsonObject) -> bool:
     return isinstance(content.get("shapes"), list) and "images" not in content
 
 
-def read(paths: Iterable[Path], pictures: Path | None = None) -> Dataset:
+def read(paths: Iterable[Path], where: Where | None = None) -> Dataset:
     """Read the files of a folder; what is not labelme's among them is left out. Raises FormatError.
 
     Shapes of one label and `group_id` are one object. Polygons, rectangles, circles and masks are
@@ -43,21 +46,26 @@ def read(paths: Iterable[Path], pictures: Path | None = None) -> Dataset:
     samples: list[Sample] = []
     problems: list[Problem] = []
     names: list[str] = []
+    finders: dict[Path, PictureFinder] = {}  # a folder of labels each: it is looked through once
     for path in paths:
         findings = Findings(str(path))
         try:
             content = read_label_json(path)
+        except OtherFormError:
+            continue
         except FormatError as exc:
             findings.refuse("annotation", "", str(exc).removeprefix(f"{path}: "))
             content = {}
         if is_labelme(content):
-            samples += _samples(path, content, pictures, names, findings)
+            if path.parent not in finders:
+                finders[path.parent] = PictureFinder(path, where)
+            samples += _samples(path, content, finders[path.parent], names, findings)
         problems += findings.problems
     return Dataset(tuple(samples), (BACKGROUND, *names), tuple(problems))
 
 
 def _samples(
-    path: Path, content: JsonObject, pictures: Path | None, names: list[str], findings: Findings
+    path: Path, content: JsonObject, finder: PictureFinder, names: list[str], findings: Findings
 ) -> Iterable[Sample]:
     try:
         size = read_size(content.get("imageWidth"), content.get("imageHeight"))
@@ -65,11 +73,14 @@ def _samples(
         size = None  # the picture knows
     page = Page(str(content.get("imagePath") or path.with_suffix(".jpg").name), size, "")
     page.objects = _objects(content["shapes"], names, findings)
-    finder = PictureFinder(path, pictures)
     held = content.get("imageData")
     if not finder.find(page.file_name).is_file() and isinstance(held, str) and held:
         own = upright_size(path)
-        return [to_sample(page, path, own, findings)] if own else []
+        if own:
+            return [to_sample(page, path, own, findings)]
+        text = f"its imageData cannot be read, and there is no picture {page.file_name}"
+        findings.refuse("picture unreadable", "", text)
+        return []
     return to_samples([page], finder, findings)
 
 
@@ -77,7 +88,7 @@ def _objects(shapes: list[Any], names: list[str], findings: Findings) -> list[Dr
     objects: dict[Any, Drawn] = {}
     for number, shape in enumerate(shapes):
         name = f"shape {number} (from 0)"
-        label = clean(shape.get("label") or "") if isinstance(shape, dict) else ""
+        label = named(shape.get("label")) if isinstance(shape, dict) else ""
         if not label:
             findings.refuse("category", name, "has no label")
             label = _IGNORED
@@ -104,7 +115,7 @@ def _drawn(number: int, name: str, label: str, names: list[str]) -> Drawn:
 def _outline(shape: JsonObject) -> list[Any]:
     """Return the parts of a shape's outline as `to_rle` takes them; raise ShapeError."""
     kind, points = shape.get("shape_type") or "polygon", shape.get("points") or []
-    if kind == "polygon":
+    if kind in _POLYGONS:
         return [points]
     corners = _corners(points)
     if kind == "mask":

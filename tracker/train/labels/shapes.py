@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,18 +59,21 @@ class _Parts:
         return bool(self.rings or self.masks or self.rles)
 
 
-def to_rle(segmentation: Any, width: int, height: int) -> tuple[JsonObject, list[Fault]]:
+def to_rle(
+    segmentation: Any, width: int, height: int, *, shares: bool = False
+) -> tuple[JsonObject, list[Fault]]:
     """Return an outline's RLE in a picture of this size, and what is odd about it.
 
     An outline is a polygon or a list of them (flat, in pairs, as {x, y}, nested, as JSON text), an
     RLE or a list of them, or a `Mask`. Parts that are none are left out where others are good.
+    With `shares` polygons that may be in shares of the picture are, even where they are whole.
     Raises ShapeError.
     """
     parts = _sorted_parts(segmentation)
     if not parts:
         raise ShapeError(parts.bad[0] if parts.bad else "has no segmentation")
     faults = [Fault(f"a part of it is left out: {text}", "part") for text in parts.bad]
-    if _is_in_shares(parts.rings, width, height):
+    if _is_in_shares(parts.rings, width, height, whole=shares):
         parts.rings = [ring * (width, height) for ring in parts.rings]
         faults.append(Fault("its polygon is in shares of the picture (0 to 1)", "shares"))
     rles = [_checked_rle(rle, width, height) for rle in parts.rles]
@@ -134,6 +137,19 @@ def circle(centre: Sequence[float], edge: Sequence[float]) -> list[list[float]]:
     radius = math.dist(centre, edge)
     angles = [2 * math.pi * k / _CIRCLE for k in range(_CIRCLE)]
     return [[centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)] for a in angles]
+
+
+def ellipse(box: Any) -> list[list[float]] | None:
+    """Return the points of the ellipse in a box x1, y1, x2, y2; None where that is none."""
+    try:
+        x1, y1, x2, y2 = (float(v) for v in box)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    angles = [2 * math.pi * k / _CIRCLE for k in range(_CIRCLE)]
+    return [
+        [(x1 + x2 + (x2 - x1) * math.cos(a)) / 2, (y1 + y2 + (y2 - y1) * math.sin(a)) / 2]
+        for a in angles
+    ]
 
 
 def fill(outer: Any, holes: Sequence[Any]) -> Mask:
@@ -251,13 +267,27 @@ def _ring(value: list[Any]) -> Points | str:
 # ---- rasters --------------------------------------------------------------------------------
 
 
-def _is_in_shares(rings: list[Points], width: int, height: int) -> bool:
+def are_in_shares(segmentations: Iterable[Any]) -> bool:
+    """Tell whether the polygons of all these outlines are in shares of the picture (0 to 1)."""
+    fractions = False
+    for segmentation in segmentations:
+        rings = _sorted_parts(segmentation).rings
+        if rings and not _is_small(rings):
+            return False
+        fractions = fractions or any((ring % 1 > 0).any() for ring in rings)
+    return fractions
+
+
+def _is_small(rings: list[Points]) -> bool:
+    points = np.concatenate(rings)
+    return bool(((points >= -_BEYOND) & (points <= 1 + _BEYOND)).all())
+
+
+def _is_in_shares(rings: list[Points], width: int, height: int, *, whole: bool) -> bool:
     """Tell whether polygons are in shares of the picture: in px they would not fill one."""
     if not rings or min(width, height) < 2:
         return False
-    points = np.concatenate(rings)
-    inside = bool(((points >= -_BEYOND) & (points <= 1 + _BEYOND)).all())
-    return inside and bool((points % 1 > 0).any())
+    return _is_small(rings) and (whole or any((ring % 1 > 0).any() for ring in rings))
 
 
 def _from_rings(rings: list[Points], width: int, height: int) -> list[JsonObject]:
@@ -291,7 +321,8 @@ def _oddities(rings: list[Points], width: int, height: int) -> list[Fault]:
 def _checked_rle(rle: JsonObject, width: int, height: int) -> JsonObject:
     """Return an RLE that pycocotools can take; raise ShapeError."""
     try:
-        rle = _plainly_counted(rle)
+        rle = dict(_plainly_counted(rle))
+        rle.setdefault("size", [height, width])  # some leave it to the picture
         if [int(v) for v in rle["size"]] != [height, width]:
             raise ShapeError(f"its RLE has size {rle['size']}, not {[height, width]}")
         if not rle_to_mask(rle).area:  # also checks the runs

@@ -9,20 +9,25 @@ from tracker.errors import FormatError
 from tracker.files import JsonObject
 from tracker.masks import Mask
 from tracker.train.labels.drawn import Drawn, Page, read_size, to_samples
-from tracker.train.labels.finder import PictureFinder, below
+from tracker.train.labels.finder import PictureFinder, Where, below
 from tracker.train.labels.label_json import read_label_json
 from tracker.train.labels.labelme import decode_bitmap
 from tracker.train.labels.shapes import ShapeError, around, fill
-from tracker.train.labels.values import clean, listed
+from tracker.train.labels.values import listed, named
 from tracker.train.picture_file import SUFFIXES
 from tracker.train.problems import Findings, Problem
 from tracker.train.samples import BACKGROUND, Dataset, Sample
 
 
+def find_project(root: Path) -> Path | None:
+    """Return the folder with meta.json: `root`, or one above it if that is a data set."""
+    above = (root.resolve().parent, root.resolve().parent.parent)
+    places = (root, *above) if (root / "ann").is_dir() else (root,)
+    return next((place for place in places if (place / "meta.json").is_file()), None)
+
+
 def find_sets(root: Path) -> list[Path]:
-    """Return the data sets of a project: folders with ann/; none where `root` is no project."""
-    if not (root / "meta.json").is_file():
-        return []
+    """Return the data sets of a project, or of one below it: folders with ann/."""
     return [folder.parent for folder in below(root, "ann") if folder.is_dir()]
 
 
@@ -32,7 +37,7 @@ def read(root: Path, folder: Path, pictures: Path | None = None) -> Dataset:
     classes = listed(meta.get("classes"))
     if classes is None:
         raise FormatError(f"{root / 'meta.json'}: has no list 'classes'")
-    names = [clean(item.get("title")) for item in classes if isinstance(item, dict)]
+    names = [named(item.get("title")) for item in classes if isinstance(item, dict)]
     samples: list[Sample] = []
     problems: list[Problem] = []
     for path in below(folder / "ann", "*.json"):
@@ -42,7 +47,7 @@ def read(root: Path, folder: Path, pictures: Path | None = None) -> Dataset:
         except FormatError as exc:
             findings.refuse("annotation", "", str(exc).removeprefix(f"{path}: "))
         else:
-            finder = PictureFinder(path, pictures or folder / "img")
+            finder = PictureFinder(path, Where(pictures or folder / "img"))
             samples += to_samples([page], finder, findings)
         problems += findings.problems
     return Dataset(tuple(samples), (BACKGROUND, *names), tuple(problems))
@@ -65,7 +70,7 @@ def _page(path: Path, content: JsonObject, names: list[str], findings: Findings)
 def _drawn(number: int, item: Any, names: list[str], findings: Findings) -> Drawn:
     entry = item if isinstance(item, dict) else {}
     name = f"object {entry.get('id', f'{number} (from 0)')}"
-    title = clean(entry.get("classTitle"))
+    title = named(entry.get("classTitle"))
     known = title in names
     if not known:
         text = f"classTitle {title!r:.40} is none of meta.json's classes"
@@ -85,8 +90,8 @@ def _mask(item: JsonObject) -> Mask:
     """Return the pixels of an object; raise ShapeError."""
     kind = item.get("geometryType") or ("bitmap" if item.get("bitmap") else "polygon")
     points = item.get("points")
-    if kind == "bitmap":
-        return _bitmap(item.get("bitmap"))
+    if kind in ("bitmap", "alpha_mask"):
+        return _bitmap(item.get("bitmap") or item.get(kind))
     if not isinstance(points, dict):
         raise ShapeError("has no points")
     if kind == "polygon":

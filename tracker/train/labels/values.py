@@ -40,6 +40,11 @@ def clean(text: object) -> str:
     return plain.encode("utf-8", "replace").decode("utf-8")
 
 
+def named(value: object) -> str:
+    """Return a name, also one that is a number; empty for none."""
+    return "" if value is None or isinstance(value, (bool, dict, list)) else clean(value)
+
+
 def is_id(value: object) -> bool:
     """Tell whether something can be an id."""
     if isinstance(value, float):
@@ -68,15 +73,17 @@ def entries(value: object) -> list[Any] | None:
 
 
 class ById(Generic[T]):
-    """Things by id: by the id itself, else by its value where only one thing has that.
+    """Things by id: by the id itself, else by a name, else by its value, where one thing has that.
 
     So "7", "007" and 7.0 find what is called 7.
     """
 
     def __init__(self) -> None:
         self._exact: dict[tuple[bool, Any], T] = {}
-        self._others: dict[int | str, list[T]] = {}
-        self.by_value = 0  # how often only the value told
+        self._values: dict[int, list[T]] = {}
+        self._names: dict[str, list[T]] = {}
+        self.by_value = 0  # how often only the name or the value told
+        self.ambiguous: list[Any] = []  # what is the name of one thing and the value of another
 
     def add(self, id_: Any, thing: T, *names: str) -> bool:
         """Take a thing up, also under other names of it; return False where the id is taken."""
@@ -85,11 +92,10 @@ class ById(Generic[T]):
             return False
         self._exact[key] = thing
         number = whole(id_)
-        others: set[int | str] = {*names}
         if number is not None:
-            others.add(number)
-        for other in others:
-            self._others.setdefault(other, []).append(thing)
+            self._values.setdefault(number, []).append(thing)
+        for name in {*names}:
+            self._names.setdefault(name, []).append(thing)
         return True
 
     def get(self, id_: Any) -> T | None:
@@ -100,7 +106,11 @@ class ById(Generic[T]):
         if found is not None:
             return found
         number = whole(id_)
-        others = self._others.get(id_ if number is None else number, [])
+        by_value = [] if number is None else self._values.get(number, [])
+        others = self._names.get(id_, []) if isinstance(id_, str) else []
+        if len(others) == 1 and by_value and by_value != others:
+            self.ambiguous.append(id_)
+        others = others or by_value
         if len(others) != 1:
             return None
         self.by_value += 1

@@ -12,7 +12,8 @@ from PIL import Image as Pillow
 from tracker.errors import FormatError
 from tracker.masks import Mask, mask_to_rle
 from tracker.train.labels.drawn import region_of
-from tracker.train.labels.finder import PictureFinder, below
+from tracker.train.labels.finder import PictureFinder, Where, below
+from tracker.train.labels.splits import Split, folder_split, is_both, split_of
 from tracker.train.picture_file import SUFFIXES
 from tracker.train.problems import Findings
 from tracker.train.samples import BACKGROUND, Dataset, Instance, Sample, join
@@ -23,7 +24,9 @@ CLASSES = (
     "tvmonitor",
 )  # fmt: skip  # host.robots.ox.ac.uk/pascal/VOC/voc2012/segexamples: 1 to 20 of the palette
 _VOID = 255  # borders, and what is too hard to tell
-_OBJECTS, _CLASSES, _LISTS = "SegmentationObject", "SegmentationClass", "ImageSets/Segmentation"
+_OBJECTS, _CLASSES = "SegmentationObject", "SegmentationClass"
+_LISTS = ("ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
+_NAME_LISTS = ("class_names.txt", "labels.txt", "classes.txt")
 Plane = npt.NDArray[np.int64]  # (H, W) numbers of colours
 Names = dict[int, str]  # number of a colour -> class
 
@@ -34,24 +37,43 @@ def find_roots(root: Path) -> list[Path]:
     return [place for place in dict.fromkeys(places) if (place / _OBJECTS).is_dir()]
 
 
-def splits(root: Path) -> list[str]:
-    """Return the lists in ImageSets/Segmentation that are read; [""] stands for all pictures."""
-    names = {path.stem for path in (root / _LISTS).glob("*.txt")}
-    return sorted(names & {"train", "val", "test"}) if "train" in names else [""]
+def splits(root: Path) -> list[Split]:
+    """Return what the lists of a folder are for; "" stands for all pictures that none names.
+
+    Without a list to train on, that is what the others leave.
+    """
+    found = sorted({split_of(path.stem) for path in _lists(root)} - {""})
+    return found if "train" in found else ["", *found]
 
 
-def read(root: Path, split: str = "", pictures: Path | None = None) -> Dataset:
-    """Read the pictures of one list, or all. 255 is a region that nobody judges.
+def _lists(root: Path) -> list[Path]:
+    """Return the lists that are named for one split; of Train and trainval, Train."""
+    folders = [root / name for name in _LISTS]
+    found = [[p for p in sorted(folder.glob("*.txt")) if p.name[0] != "."] for folder in folders]
+    named = next((kept for kept in map(_of_splits, found) if kept), [])
+    plain = [path for path in named if not is_both(path.stem)]
+    return plain if any(split_of(path.stem) == "train" for path in plain) else named
 
-    Classes are the 20 of VOC, or those of the labelmap.txt that CVAT and Datumaro write. Raises
-    FormatError.
+
+def _of_splits(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if folder_split(path.stem)]
+
+
+def read(root: Path, split: Split = "", pictures: Path | None = None) -> Dataset:
+    """Read the pictures of one split, or all. 255 is a region that nobody judges.
+
+    Classes are the 20 of VOC, or those of the labelmap.txt that CVAT and Datumaro write, or of
+    labelme's class_names.txt. Raises FormatError.
     """
     findings = Findings(str(root / _OBJECTS))
     has_classes = (root / _CLASSES).is_dir()
     mapped = _read_labelmap(root / "labelmap.txt") if has_classes else {1: "object"}
-    names = mapped or dict(enumerate(CLASSES, 1))
+    names = mapped or _read_names(root) or dict(enumerate(CLASSES, 1))
+    order = tuple(dict.fromkeys(names.values()))
     folder = root / "JPEGImages"
-    finder = PictureFinder(root / _OBJECTS, pictures or (folder if folder.is_dir() else None))
+    finder = PictureFinder(
+        root / _OBJECTS, Where(pictures or (folder if folder.is_dir() else None))
+    )
     samples = []
     for stem in _stems(root, split):
         objects = _load(root / _OBJECTS / f"{stem}.png", findings)
@@ -67,8 +89,8 @@ def read(root: Path, split: str = "", pictures: Path | None = None) -> Dataset:
         height, width = objects.shape
         samples.append(Sample(finder.find(_picture_name(root, stem)), width, height, found))
     finder.note(findings)
-    data = Dataset(tuple(samples), (BACKGROUND, *names.values()), tuple(findings.problems))
-    return data if mapped else _of_those_found(data)
+    data = Dataset(tuple(samples), (BACKGROUND, *order), tuple(findings.problems))
+    return data if mapped or names != dict(enumerate(CLASSES, 1)) else _of_those_found(data)
 
 
 def _of_those_found(data: Dataset) -> Dataset:
@@ -76,15 +98,23 @@ def _of_those_found(data: Dataset) -> Dataset:
     return join([data], [name for name, count in data.counts().items() if count] or CLASSES)
 
 
-def _stems(root: Path, split: str) -> list[str]:
+def _stems(root: Path, split: Split) -> list[str]:
+    """Return the names of the pictures of a split, without what is held back from training."""
+    lists = _lists(root)
+    named = [(split_of(path.stem), is_both(path.stem), _listed(path)) for path in lists]
+    kept = [stem for found, _, stems in named if found == split for stem in stems]
     if not split:
-        return [path.stem for path in below(root / _OBJECTS, "*.png")]
-    path = root / _LISTS / f"{split}.txt"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise FormatError(f"{path}: cannot be read as UTF-8 text") from exc
-    names = [line.split()[0] for line in lines if line.strip()]
+        folder = root / _OBJECTS
+        files = (path.relative_to(folder) for path in below(folder, "*.png"))
+        kept = [path.with_suffix("").as_posix() for path in files]
+    held = {stem for found, _, stems in named if found in ("val", "test") for stem in stems}
+    mixed = not split or any(both for found, both, _ in named if found == split)
+    return list(dict.fromkeys(stem for stem in kept if not mixed or stem not in held))
+
+
+def _listed(path: Path) -> list[str]:
+    """Return the names in a list, without suffixes; raise FormatError."""
+    names = [line.split()[0] for line in _text(path).splitlines() if line.strip()]
     return [name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name for name in names]
 
 
@@ -101,7 +131,7 @@ def _instances(
     names: Names,
     findings: Findings,
 ) -> Iterator[Instance]:
-    order = list(names.values())
+    order = list(dict.fromkeys(names.values()))
     height, width = objects.shape
     for number in np.unique(objects).tolist():
         if number == 0:
@@ -153,6 +183,24 @@ def _numbers(colours: npt.NDArray[np.int64]) -> Plane:
         for channel in range(3):
             numbers |= ((colours[..., channel] >> (7 - bit)) & 1) << (3 * bit + channel)
     return numbers
+
+
+def _read_names(root: Path) -> Names:
+    """Return the classes of labelme's class_names.txt, a line a class from 0 on."""
+    path = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
+    if path is None:
+        return {}
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in lines if line != "__ignore__"]
+    first = 0 if lines and lines[0].strip("_").lower() == "background" else 1
+    return {number: name for number, name in enumerate(lines, first) if number}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise FormatError(f"{path}: cannot be read as UTF-8 text") from exc
 
 
 def _read_labelmap(path: Path) -> Names:
