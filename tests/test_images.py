@@ -351,3 +351,12 @@ def test_an_animation_may_have_any_name(tmp_path):
         path = tmp_path / name
         pictures[0].save(path, format=kind, save_all=True, append_images=pictures[1:])
         assert len(read(path)[0]) == 5
+
+
+def test_the_second_view_of_a_picture_is_left_out_aloud(tmp_path):
+    path = tmp_path / "x.mpo"
+    picture().save(path, format="MPO", save_all=True, append_images=[picture(8)])
+    for place in (path, tmp_path):
+        [frame], report = read(place)
+        assert differs(frame, picture()) < 6
+        assert report.notes == ["x.mpo: all but the first of 2 pictures left out"]

@@ -133,7 +133,7 @@ class ImageSequence:
                 self._notes.append(f"{path.name}: is cut off behind picture {count}")
             elif not pages and is_animated_avif(path):
                 self._notes.append(f"{path.name}: only its first picture can be read")
-            if pages and pages.is_animation:
+            if pages and count > 1 and not pages.are_pages:
                 self._notes.append(f"{path.name}: all but the first of {count} pictures left out")
                 count = 1
             for page in range(count):

@@ -50,7 +50,8 @@ class Pages:
             )
         kind = self._file.format
         self.count, self.is_cut = self._look_through() if kind in _ANIMATED else self._count()
-        self.is_animation = self.count > 1 and kind != "TIFF"
+        self.is_animation = self.count > 1 and kind in _ANIMATED
+        self.are_pages = kind == "TIFF"  # else the others are views or layers of the first
         with self._readable():
             self.is_only_read_here = self.count > 1 or self._is_wrong_elsewhere()
 
