@@ -332,10 +332,15 @@ def test_wherever_a_packet_is_lost_it_is_told(tmp_path, suffix, hit):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "flv"])
-@pytest.mark.parametrize("pause", [0.7, 2.0, 4.0, 60.0])
-def test_a_camera_that_waits_begins_anew_with_a_key(tmp_path, suffix, pause):
+@pytest.mark.parametrize(
+    ("family", "pause"),
+    [("h264 without B", 0.7), ("h264 without B", 2.0), ("h264 without B", 60.0), ("mpeg4", 2.0)],
+)
+def test_a_camera_that_waits_begins_anew_with_a_key(tmp_path, suffix, family, pause):
+    if (family, suffix) == ("mpeg4", "flv"):
+        pytest.skip("FLV holds no MPEG-4")
     ticks = [k + (k >= GROUP) * round(pause * RATE) for k in range(COUNT)]
-    shown, report = read(encode(tmp_path / f"x.{suffix}", "h264 without B", times=ticks))
+    shown, report = read(encode(tmp_path / f"x.{suffix}", family, times=ticks))
     assert len(shown) == COUNT
     assert report.complete, report
 

@@ -44,6 +44,7 @@ def holes_of(stream: av.VideoStream) -> Holes:
     """Return what finds lost pictures of a stream by their numbers and times."""
     return Holes(
         has_segments=stream.container.format.name in ("hls", "dash"),
+        is_sent=stream.container.format.name in ("mpegts", "mpeg"),
         step_s=float(1 / stream.base_rate) if stream.base_rate else None,
         usual_count=units.usual_step(stream),
     )

@@ -9,7 +9,8 @@ from tracker.video.units import Order
 _USUAL = 32  # steps between pictures that tell what is usual
 _FEWEST = 4  # of them
 _REGULAR = 0.9  # share of the usual step in a stream in which a hole is a loss
-_LONGEST_HOLE_S = 5.0  # a longer one is a pause, as of a camera that waits for motion
+_LONGEST_HOLE_S = 1.5  # a longer one is a pause, as of a camera that waits for motion
+_LONGEST_LOSS_S = 5.0  # ... but where what is sent may be lost on its way
 _FEW = 2  # pictures: a longer hole before a key is a pause, since such a camera begins with one
 
 
@@ -24,14 +25,18 @@ class Holes:
         self,
         *,
         has_segments: bool = False,
+        is_sent: bool = False,
         step_s: float | None = None,
         usual_count: int | None = None,
     ) -> None:
         """Begin; until a stream has shown its steps, they are taken to be those given here.
 
-        Of a stream in segments whole ones may be lost, so that no hole is too long for a loss.
+        Of a stream in segments whole ones may be lost, so that no hole is too long for a loss; of
+        one that is sent much, as a broadcast, and of others little.
         """
-        self._longest = float("inf") if has_segments else _LONGEST_HOLE_S
+        self._longest = _LONGEST_LOSS_S if is_sent else _LONGEST_HOLE_S
+        if has_segments:
+            self._longest = float("inf")
         self._most_before_key = float("inf") if has_segments else _FEW
         self._declared_step, self._declared_count = step_s, usual_count
         self._steps: deque[float] = deque(maxlen=_USUAL)  # s

@@ -136,6 +136,21 @@ def decode(
 
     `count` hears of each packet of which a picture is to come.
     """
+    try:
+        yield from _decode(packets, stream, health, report, count)
+    finally:
+        # PyAV 18 gives a decoder up while it holds Python's lock, and waits for its threads, which
+        # need that lock to let go of a packet's number: let them come to rest before.
+        stream.codec_context.flush_buffers()
+
+
+def _decode(
+    packets: Iterable[av.Packet[Any]],
+    stream: av.VideoStream,
+    health: Health,
+    report: SourceReport,
+    count: Callable[[av.Packet[Any]], None],
+) -> Iterator[Shown | None]:
     times, order = _ShowingTimes(stream), _ShowingOrder(health)
     flushed, in_a_row = False, 0
 
