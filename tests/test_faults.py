@@ -506,7 +506,7 @@ def test_an_old_checkpoint_is_refused_with_a_sentence(tmp_path):
     run.mkdir()
     old = {"format": "tracker-checkpoint", "version": 2, "frames": 60, "began": {}, "sha256": "0"}
     (run / "checkpoint.json").write_text(json.dumps(old))
-    with pytest.raises(Exception, match="is no checkpoint of version 3; --force starts the run"):
+    with pytest.raises(Exception, match="is no checkpoint of version 4; --force starts the run"):
         run_to_folder(
             "a.mp4", load_config(None), run, get_detector=stubbed.BlankDetector, resume=True
         )

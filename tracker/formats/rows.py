@@ -32,7 +32,7 @@ class Row:
 
     def __post_init__(self) -> None:
         if not 0 <= self.id <= LARGEST_ID:
-            raise ValueError(f"id must be in 1..{LARGEST_ID}, got {self.id:.6g}")
+            raise ValueError(f"id must be in 1..{LARGEST_ID}, got {str(self.id):.24}")
         if not 0 <= self.label <= LARGEST_LABEL:
             raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label:.6g}")
         if not -1 <= self.source <= LARGEST_FRAME:
