@@ -32,9 +32,9 @@ class Row:
 
     def __post_init__(self) -> None:
         if not 0 <= self.id <= LARGEST_ID:
-            raise ValueError(f"id must be in 1..{LARGEST_ID}, got {str(self.id):.24}")
+            raise ValueError(f"id must be in 1..{LARGEST_ID}, got {self.id!s:.24}")
         if not 0 <= self.label <= LARGEST_LABEL:
-            raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label:.6g}")
+            raise ValueError(f"class must be in 0..{LARGEST_LABEL}, got {self.label!s:.24}")
         if not -1 <= self.source <= LARGEST_FRAME:
             raise ValueError(f"detection must be a row or -1, got {self.source:.6g}")
         if not all(abs(v) < 1e9 for v in (*self.box, self.score)):  # float32 must hold it
