@@ -19,6 +19,7 @@ import pytest
 
 from tracker.errors import SourceError
 from tracker.video.source import open_source
+from tracker.video.units import Units
 
 WIDTH, HEIGHT, RATE, COUNT, GROUP = 128, 96, 25, 30, 10
 TICK = Fraction(1, RATE)
@@ -388,6 +389,21 @@ def test_damaged_parameters_are_no_reason_to_stop(tmp_path, family):
         path.write_bytes(changed)
         with suppress(SourceError):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("family", "kept"), [("h264", 1), ("h264", 4), ("h264", 8), ("hevc", 1), ("hevc", 21)]
+)
+def test_parameters_that_are_cut_off_are_no_reason_to_stop(tmp_path, family, kept):
+    with av.open(str(encode(tmp_path / "x.mp4", family))) as given:
+        stream = given.streams.video[0]
+        whole = stream.codec_context.extradata
+        stream.codec_context.extradata = whole[:kept]
+        units = Units(stream)
+        packets = [packet for packet in given.demux(stream) if packet.size]
+        assert [units.order(packet) for packet in packets] == [None] * COUNT
+        stream.codec_context.extradata = whole
+        assert Units(stream).order(packets[0]).number == 0
 
 
 def main():

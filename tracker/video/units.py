@@ -20,7 +20,6 @@ _START = b"\0\0\1"
 _SHORTEST, _LONGEST = 4, 16  # bits
 _HEAD = 96  # bytes of a unit that hold all that is read here
 _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
-_ONLY_LEADING = {8, 9}  # HEVC: pictures that need some from before the key (RASL)
 
 
 def usual_step(stream: av.VideoStream) -> int | None:
@@ -50,16 +49,16 @@ class Units:
         """Begin at the first packet; parameters may stand before it."""
         codec = stream.codec_context
         extra = codec.extradata or b""
-        self._is_hevc = codec.codec.canonical_name == "hevc"
+        is_hevc = codec.codec.canonical_name == "hevc"
         self._has_lengths = extra[:1] == b"\1"
         self._length_size = 4
-        self._reader: _Reader = _Hevc() if self._is_hevc else _H264()
-        if self._has_lengths:
-            self._length_size = (extra[21 if self._is_hevc else 4] & 3) + 1
-            parameters = _hvcc(extra) if self._is_hevc else _avcc(extra)
-        else:
-            parameters = _in_stream(memoryview(extra))
+        self._reader: _Reader = _Hevc() if is_hevc else _H264()
         with suppress(IndexError):  # damaged: pictures may bring their own
+            if self._has_lengths:
+                self._length_size = (extra[21 if is_hevc else 4] & 3) + 1
+                parameters = _hvcc(extra) if is_hevc else _avcc(extra)
+            else:
+                parameters = _in_stream(memoryview(extra))
             for unit in parameters:
                 self._reader.read(bytes(unit[:_HEAD]))
 
@@ -108,7 +107,14 @@ def _in_stream(data: memoryview) -> Iterator[memoryview]:
 
 def _avcc(extra: bytes) -> Iterator[memoryview]:
     """Yield the parameter sets of H.264 in MP4 (ISO/IEC 14496-15, 5.3.3.1)."""
-    return _counted(memoryview(extra), place=5, kinds=2)
+    data, place = memoryview(extra), 5
+    for _ in ("SPS", "PPS"):
+        count = data[place] & 0x1F if place < len(data) else 0
+        place += 1
+        for _ in range(count):
+            length = int.from_bytes(data[place : place + 2])
+            yield data[place + 2 : place + 2 + length]
+            place += 2 + length
 
 
 def _hvcc(extra: bytes) -> Iterator[memoryview]:
@@ -117,16 +123,6 @@ def _hvcc(extra: bytes) -> Iterator[memoryview]:
     for _ in range(data[22] if len(data) > place else 0):
         count = int.from_bytes(data[place + 1 : place + 3])
         place += 3
-        for _ in range(count):
-            length = int.from_bytes(data[place : place + 2])
-            yield data[place + 2 : place + 2 + length]
-            place += 2 + length
-
-
-def _counted(data: memoryview, place: int, kinds: int) -> Iterator[memoryview]:
-    for _ in range(kinds):
-        count = data[place] & 0x1F if place < len(data) else 0
-        place += 1
         for _ in range(count):
             length = int.from_bytes(data[place : place + 2])
             yield data[place + 2 : place + 2 + length]
