@@ -10,6 +10,16 @@ from PIL import Image
 
 from tracker.masks import mask_to_rle
 
+UPRIGHT_BY = {  # what a camera stores under an EXIF orientation
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 NAMES = {1: "person", 2: "car", 3: "dog"}
 
 

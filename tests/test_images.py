@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled import UPRIGHT_BY
 from PIL import Image, ImageCms
 
 from tracker.config import SourceConfig
@@ -13,16 +14,6 @@ from tracker.errors import SourceError
 from tracker.video.source import open_source
 
 WIDTH, HEIGHT = 64, 48
-UPRIGHT_BY = {  # what a camera stores under an EXIF orientation
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 KINDS = {  # name: how Pillow writes it
     "plain.jpg": {},
     "plain.jpe": {"format": "JPEG"},

@@ -645,20 +645,9 @@ def test_what_a_folder_holds_instead_is_named(tmp_path):
 
 # ---- pictures ---------------------------------------------------------------------------------
 
-TURNS = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
-@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("turn", labelled.UPRIGHT_BY)
 @pytest.mark.parametrize("size", [(64, 48), (48, 48)], ids=["wide", "square"])
 def test_labels_belong_to_the_upright_picture(tmp_path, turn, size, suffix):
     upright = np.zeros((size[1], size[0], 3), np.uint8)
@@ -666,7 +655,9 @@ def test_labels_belong_to_the_upright_picture(tmp_path, turn, size, suffix):
     image = Image.fromarray(upright)
     exif = image.getexif()
     exif[0x0112] = turn
-    lying = image if TURNS[turn] is None else image.transpose(TURNS[turn])
+    lying = (
+        image if labelled.UPRIGHT_BY[turn] is None else image.transpose(labelled.UPRIGHT_BY[turn])
+    )
     options = {"exif": exif} if turn > 1 else {}
     lying.save(tmp_path / f"1.{suffix}", **options)
     content = base(1)

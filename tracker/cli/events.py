@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tracker.cli.options import split_names
+from tracker.cli.options import Start, split_names
 from tracker.config import parse_position
 from tracker.errors import ConfigError
 from tracker.files import JsonObject
@@ -36,9 +36,7 @@ def events(
         str | None,
         typer.Option("--class", help="Names of classes, as person,car. \\[default: all]"),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="First moment: 12.5 (s), 1:02:03, or 300f (frame).")
-    ] = None,
+    since: Start = None,
     until: Annotated[str | None, typer.Option(help="Last moment, not included.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, times in s.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

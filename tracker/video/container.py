@@ -167,7 +167,7 @@ def no_picture(place: Place, name: str) -> SourceError:
     return SourceError(f"{name}: holds no picture that can be decoded{remedy}")
 
 
-def is_any(container: Container, formats: set[str]) -> bool:
+def is_any(container: av.container.Container, formats: set[str]) -> bool:
     """Whether a container is of one of these formats, by FFmpeg's names."""
     return not formats.isdisjoint(container.format.name.split(","))
 
@@ -184,7 +184,7 @@ def has_leaps(container: Container) -> bool:
     return is_any(container, _SEGMENTED)
 
 
-def is_playlist(container: Container) -> bool:
+def is_playlist(container: av.container.Container) -> bool:
     """Whether the streams come in segments of their own, any of which may be lost."""
     return is_any(container, _PLAYLISTS)
 

@@ -9,6 +9,7 @@ import av
 
 from tracker.types import SourceReport
 from tracker.video import units
+from tracker.video.container import is_any, is_playlist
 from tracker.video.holes import Holes
 from tracker.video.recovery import Leading, Recovery
 
@@ -43,8 +44,8 @@ def stands_alone(stream: av.VideoStream) -> bool:
 def holes_of(stream: av.VideoStream) -> Holes:
     """Return what finds lost pictures of a stream by their numbers and times."""
     return Holes(
-        has_segments=stream.container.format.name in ("hls", "dash"),
-        is_sent=stream.container.format.name in ("mpegts", "mpeg"),
+        has_segments=is_playlist(stream.container),
+        is_sent=is_any(stream.container, {"mpegts", "mpeg"}),
         step_s=float(1 / stream.base_rate) if stream.base_rate else None,
         usual_count=units.usual_step(stream),
     )
@@ -74,7 +75,7 @@ class Health:
         self._report, self._holes = report, holes
         # In a transport stream, and in pieces of one, a splice looks like a loss to all but the
         # decoder.
-        is_broadcast = stream.container.format.name in ("mpegts", "hls")
+        is_broadcast = is_any(stream.container, {"mpegts", "hls"})
         self._believes_flags = not (is_broadcast and name in _TELL_DAMAGE)
         self._units = units.Units(stream) if name in units.CODECS else None
         self._orders: dict[int, units.Order] = {}  # by number of packet

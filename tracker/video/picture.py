@@ -22,7 +22,7 @@ Wanted = Callable[[int, float], bool]  # of a frame: its index and its time, s
 _SLOWEST, _LIKELY, _FASTEST = Fraction(1, 10), 300, 1000  # frames/s
 FALLBACK_RATE = Fraction(25)  # frames/s where a source names none
 _SMALL_STEP_BACK_S = 0.5
-_MOST_IN_DISORDER = 16  # pictures that a decoder holds back (H.264, A.3.1)
+MOST_HELD_BACK = 16  # pictures, by any decoder (H.264, A.3.1)
 _LONGEST_GAP_S = 600.0  # where clocks may leap, a step further forward is one and no pause
 _HD_WIDTH, _HD_HEIGHT = 1280, 720  # px: from either on untagged colours are those of HD
 _UNTAGGED = 2  # the code of ITU-T H.273 for colours of which nothing is said
@@ -69,7 +69,7 @@ class Clock:
         """
         self._behind = self._behind + 1 if back > 0 else 0
         most = _SMALL_STEP_BACK_S if self._leaps else float("inf")
-        return 0 < back < most and self._behind <= _MOST_IN_DISORDER
+        return 0 < back < most and self._behind <= MOST_HELD_BACK
 
     def tell(self, raw: float | None) -> float:
         """Return the time of the next frame, whose container time is `raw`."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import av
 import av.error
 
 from tracker.types import SourceReport
+from tracker.video.container import is_any
 from tracker.video.health import Health, number_of, stands_alone
+from tracker.video.picture import MOST_HELD_BACK
 
 _MOST_ERRORS_IN_A_ROW = 500
 _FORGIVING = {"mjpeg"}  # codecs whose damaged pictures are made up unless they are told not to
 _DECODING_TIMES = {"avi", "asf", "mxf"}  # containers that tell when pictures are decoded
-_MOST_HELD_BACK = 16  # pictures, by any decoder (H.264, A.3.1)
 
 
 class Shown(NamedTuple):
@@ -47,8 +48,7 @@ class _ShowingTimes:
     """
 
     def __init__(self, stream: av.VideoStream) -> None:
-        formats = set(stream.container.format.name.split(","))
-        self._is_needed = bool(formats & _DECODING_TIMES) and not stands_alone(stream)
+        self._is_needed = is_any(stream.container, _DECODING_TIMES) and not stands_alone(stream)
         self._tick = stream.time_base
         self._waiting: list[tuple[int, int]] = []  # time and number of packets, a heap
 
@@ -69,7 +69,7 @@ class _ShowingTimes:
         if not picture.time_base and self._tick:  # one of the last, which are flushed by hand
             picture.time_base = self._tick
         number = number_of(picture)
-        while self._waiting and self._waiting[0][1] < (number or 0) - _MOST_HELD_BACK:
+        while self._waiting and self._waiting[0][1] < (number or 0) - MOST_HELD_BACK:
             heapq.heappop(self._waiting)  # its picture never came
         if self._waiting and number is not None:
             picture.pts = heapq.heappop(self._waiting)[0]
@@ -108,7 +108,7 @@ class _ShowingOrder:
             return
         self._reorders |= number < self._latest
         self._latest = max(self._latest, number)
-        late = self._latest - _MOST_HELD_BACK
+        late = self._latest - MOST_HELD_BACK
         self._awaited = {n for n in self._awaited if n != number and n > late}
 
     def ready(self, *, all_of_them: bool) -> Iterator[av.VideoFrame]:
@@ -136,21 +136,6 @@ def decode(
 
     `count` hears of each packet of which a picture is to come.
     """
-    try:
-        yield from _decode(packets, stream, health, report, count)
-    finally:
-        # PyAV 18 gives a decoder up while it holds Python's lock, and waits for its threads, which
-        # need that lock to let go of a packet's number: let them come to rest before.
-        stream.codec_context.flush_buffers()
-
-
-def _decode(
-    packets: Iterable[av.Packet[Any]],
-    stream: av.VideoStream,
-    health: Health,
-    report: SourceReport,
-    count: Callable[[av.Packet[Any]], None],
-) -> Iterator[Shown | None]:
     times, order = _ShowingTimes(stream), _ShowingOrder(health)
     flushed, in_a_row = False, 0
 
@@ -161,36 +146,50 @@ def _decode(
             times.give(picture)
             yield Shown(picture, health.is_suspect(picture))
 
-    for packet in packets:
-        flushed |= not packet.size
-        if health.take(packet):
-            count(packet)
-            times.take(packet)
-            order.expect(packet)
-        try:
-            pictures = packet.decode()
-        except EOFError:
-            continue
-        except (av.error.FFmpegError, ValueError):
-            times.lose(packet)
-            order.lose(packet)
-            if made_up := _made_up(packet, stream):
-                yield Shown(made_up, suspect=True)
+    with _at_rest_afterwards(stream):
+        for packet in packets:
+            flushed |= not packet.size
+            if health.take(packet):
+                count(packet)
+                times.take(packet)
+                order.expect(packet)
+            try:
+                pictures = packet.decode()
+            except EOFError:
                 continue
-            health.lost(packet)
-            in_a_row += 1
-            if in_a_row >= _MOST_ERRORS_IN_A_ROW:
-                report.notes.append(f"gave up after {in_a_row} undecodable packets in a row")
-                return
-            yield None
-            continue
-        if pictures:
-            in_a_row = 0
-        yield from show(pictures)
-    if not flushed:
-        with suppress(EOFError, av.error.FFmpegError):
-            yield from show(stream.codec_context.decode(None))
-    yield from show([], all_of_them=True)
+            except (av.error.FFmpegError, ValueError):
+                times.lose(packet)
+                order.lose(packet)
+                if made_up := _made_up(packet, stream):
+                    yield Shown(made_up, suspect=True)
+                    continue
+                health.lost(packet)
+                in_a_row += 1
+                if in_a_row >= _MOST_ERRORS_IN_A_ROW:
+                    report.notes.append(f"gave up after {in_a_row} undecodable packets in a row")
+                    return
+                yield None
+                continue
+            if pictures:
+                in_a_row = 0
+            yield from show(pictures)
+        if not flushed:
+            with suppress(EOFError, av.error.FFmpegError):
+                yield from show(stream.codec_context.decode(None))
+        yield from show([], all_of_them=True)
+
+
+@contextmanager
+def _at_rest_afterwards(stream: av.VideoStream) -> Iterator[None]:
+    """Let the threads of a decoder come to rest when its reading has ended, however it ended.
+
+    PyAV 18 gives a decoder up while it holds Python's lock, and waits for its threads, which need
+    that lock to let go of a packet's number.
+    """
+    try:
+        yield
+    finally:
+        stream.codec_context.flush_buffers()
 
 
 def _made_up(packet: av.Packet[Any], stream: av.VideoStream) -> av.VideoFrame | None:
